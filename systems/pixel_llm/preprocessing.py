@@ -1,0 +1,57 @@
+"""How pixels become the model's input: the one record that travels with the weights as `preprocessing.json`.
+
+Training, evaluation and captioning all build their picture transform from this record, so they cannot drift apart.
+Mean and standard deviation live here and nowhere else. Layer 1: no torch.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from systems.pixel_llm.errors import CheckpointError, ConfigError
+
+__all__ = ["PREPROCESSING_FILE", "Preprocessing"]
+
+PREPROCESSING_FILE = "preprocessing.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Picture -> `[3, H, W]` float32: stretched to `image_size`, scaled to 0..1, then (value - mean) / std per channel.
+
+    The picture is stretched, not cropped: what a caption names often stands at the edge.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    """(height, width) in pixels."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Per channel, of 0..1 values; those of ImageNet, as torchvision's and timm's models use."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        # JSON gives lists; records hold tuples.
+        for name in ("image_size", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.image_size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.image_size):
+            raise ConfigError(f"image_size must be (height, width), two whole numbers above 0, not {self.image_size}.")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+            raise ConfigError(
+                f"mean and std must be three numbers each, std above 0; found mean={self.mean}, std={self.std}."
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write `folder/preprocessing.json`."""
+        (folder / PREPROCESSING_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Preprocessing":
+        """Read `folder/preprocessing.json`.
+
+        Raises:
+            CheckpointError: the file is missing or does not hold these fields.
+        """
+        path = folder / PREPROCESSING_FILE
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: not a readable preprocessing record ({error}).") from error
