@@ -1,0 +1,58 @@
+"""`metrics.jsonl`: what a run measured, one JSON object a line, only ever appended to.
+
+A record has a `kind`: "start" (a run begins or resumes at `step`), "train" (every `log_interval` steps), "validation",
+"epoch", "end". A resumed run may go over steps again that an interrupted one had already logged; nothing is rewritten:
+`read_metrics` lets a "start" at step s replace all earlier records after step s. No torch is loaded by this module.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MetricsLog", "read_metrics"]
+
+
+class MetricsLog:
+    """Appends records to one file; each line reaches the operating system at once, so a kill loses none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Write one line. A number that is not finite becomes null: JSON has no NaN."""
+        record = {"kind": kind, **{name: _json_value(value) for name, value in values.items()}}
+        line = json.dumps(record, ensure_ascii=False)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":  # a line torn by a kill: close it, so that only that one is lost
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of the run as it finally went, in order: what an interrupted part logged beyond its resume is left out.
+
+    Lines that are not whole JSON objects (torn by a kill) are passed over.
+    """
+    records: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(record, dict):
+            continue
+        if record.get("kind") == "start":
+            records = [earlier for earlier in records if earlier.get("step", 0) <= record["step"]]
+            if record["step"] == 0:
+                records = []
+        records.append(record)
+    return records
+
+
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,80 @@
+"""All that it takes to continue a run, apart from the weights and the optimizer: one object, saved as JSON."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from systems.pixel_llm.errors import CheckpointError, ConfigError
+
+__all__ = ["History", "TrainState"]
+
+History = dict[str, list[float]]
+
+
+def _empty_history() -> History:
+    return {"train_losses": [], "val_losses": [], "val_steps": []}
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Where a run stands. Order, caption choice and dropout follow from (seed, epoch, step), so no generator is here."""
+
+    epoch: int = 0
+    """Completed epochs."""
+    batch_in_epoch: int = 0
+    """Batches of the current epoch already trained on."""
+    step: int = 0
+    """Optimizer steps."""
+    samples_seen: int = 0
+    elapsed_seconds: float = 0.0
+    """Training and validation, over all resumes."""
+    pause_seconds: float = 0.0
+    """The longest pause so far for a validation and what follows it: kept free at the end of a time budget."""
+    progress: float = 0.0
+    """Share of the run done; never falls."""
+    num_tenths_validated: int = 0
+    """Where validation comes at tenths of the run: how many are past."""
+    validated_step: int = -1
+    """Step of the last validation."""
+    epoch_loss_sum: float = 0.0
+    """Of the current epoch: the sum over its supervised tokens of their loss, nats."""
+    epoch_num_tokens: int = 0
+    history: History = field(default_factory=_empty_history)
+    """`train_losses`: mean over tokens, one an epoch. `val_losses`: one a validation, at the steps `val_steps`."""
+
+    @property
+    def mean_epoch_loss(self) -> float | None:
+        """Mean loss a token of the current epoch so far; None before its first step."""
+        return self.epoch_loss_sum / self.epoch_num_tokens if self.epoch_num_tokens else None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Stand at the start of `epoch` (counted from 0)."""
+        self.epoch = epoch
+        self.batch_in_epoch = 0
+        self.epoch_loss_sum = 0.0
+        self.epoch_num_tokens = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainState":
+        """From the checkpoint.
+
+        Raises:
+            CheckpointError: fields are missing or unknown: the checkpoint is of another version.
+        """
+        names = {each.name for each in fields(cls)}
+        if set(values) != names:
+            raise CheckpointError(
+                f"The training state has other fields than this version writes: missing {sorted(names - set(values))}, "
+                f"unknown {sorted(set(values) - names)}. Start a new run with --init-from to keep the weights."
+            )
+        return cls(**values)
+
+    @classmethod
+    def at_epoch(cls, epoch: int) -> "TrainState":
+        """For a checkpoint that holds weights and an epoch number only (one saved by hand)."""
+        if epoch < 0:
+            raise ConfigError(f"epoch must be at least 0, not {epoch}.")
+        return cls(epoch=epoch)

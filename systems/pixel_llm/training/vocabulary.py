@@ -1,0 +1,104 @@
+"""Before the first step: the captions of a loader, the tokenizer fitted to them, and what the length limit would cut.
+
+An embedding of 50,000 rows for a thousand captions costs time at every step and most of the disk, so the model's
+tokenizer is trained on the training captions the first time it is needed.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import ConcatDataset, Subset
+
+from systems.pixel_llm.errors import ConfigError, DatasetError
+from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.training.optim import cut_optimizer_state
+
+__all__ = ["fit_vocabulary", "training_captions", "warn_of_cut_captions"]
+
+logger = logging.getLogger(__name__)
+
+
+def training_captions(loader: Any) -> list[str]:
+    """All captions of a loader's dataset, seen through Subset and ConcatDataset; of another dataset by one pass over it.
+
+    Raises:
+        DatasetError: there is no caption.
+    """
+    captions = _captions_of(getattr(loader, "dataset", None))
+    if captions is None:
+        logger.info("The dataset has no `captions`: reading them by one pass over the loader, pictures included.")
+        captions = [caption for batch in loader for caption in captions_of_batch(batch)]
+    if not captions:
+        raise DatasetError("The training data holds no caption. Add pictures with captions.")
+    return captions
+
+
+def captions_of_batch(batch: Any) -> list[str]:
+    """The captions of one batch.
+
+    Raises:
+        ConfigError: the batch is not the mapping that `ImageCaptionDataset` and its collate function make.
+    """
+    try:
+        captions = list(batch["captions"])
+        has_images = "images" in batch
+    except (TypeError, KeyError, IndexError):
+        captions, has_images = [], False
+    if not has_images or not all(isinstance(caption, str) for caption in captions):
+        found = f"keys {sorted(map(str, batch))}" if isinstance(batch, dict) else type(batch).__name__
+        raise ConfigError(
+            "A batch must be a dict with 'images' [B, 3, H, W] and 'captions', a list of B strings; found "
+            f"{found}. Pass collate_fn=dataset.get_collate_fn() to the DataLoader."
+        )
+    return captions
+
+
+def fit_vocabulary(model: PixelLLM, captions: Sequence[str], optimizer: torch.optim.Optimizer) -> None:
+    """Fit the model's tokenizer to `captions` unless it has one, and cut the optimizer's state to the rows that stay."""
+    if model.tokenizer.is_fitted:
+        return
+    embeddings = {name: parameter.shape for name, parameter in model.named_parameters()}
+    model.fit_tokenizer(captions)
+    for name, parameter in model.named_parameters():
+        if parameter.shape != embeddings[name]:
+            cut_optimizer_state(optimizer, parameter, rows_before=embeddings[name][0])
+    logger.info(
+        "Tokenizer fitted to %d captions: %d tokens (ceiling %d).",
+        len(captions), model.tokenizer.vocab_size, model.config.vocab_size,
+    )  # fmt: skip
+
+
+def warn_of_cut_captions(model: PixelLLM, captions: Sequence[str]) -> None:
+    """Log one warning that counts the captions longer than `max_seq_len` and names the length that would hold them all."""
+    max_seq_len = model.config.max_seq_len
+    lengths = [count + 1 for count in model.tokenizer.count_tokens(captions)]  # the end mark takes a place
+    num_cut = sum(length > max_seq_len for length in lengths)
+    if num_cut:
+        logger.warning(
+            "%d of %d captions (%.1f %%) are longer than max_seq_len=%d tokens and are cut there; the longest needs "
+            "max_seq_len=%d.", num_cut, len(captions), 100 * num_cut / len(captions), max_seq_len, max(lengths),
+        )  # fmt: skip
+
+
+def _captions_of(dataset: Any) -> list[str] | None:
+    """Flat captions, or None where the dataset does not tell them."""
+    if isinstance(dataset, ConcatDataset):
+        parts = [_captions_of(part) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else [caption for part in parts for caption in part or []]
+    if isinstance(dataset, Subset):
+        return _captions_of_subset(dataset)
+    captions = getattr(dataset, "captions", None)
+    return None if captions is None else list(captions)
+
+
+def _captions_of_subset(subset: Subset[Any]) -> list[str] | None:
+    inner = subset.dataset
+    samples = getattr(inner, "samples", None)
+    if samples is not None:
+        return [caption for index in subset.indices for caption in samples[index].captions]
+    captions = _captions_of(inner)
+    if captions is None or len(captions) != len(inner):  # type: ignore[arg-type]
+        return None
+    return [captions[index] for index in subset.indices]
