@@ -7,7 +7,7 @@ Layer 0: standard library only.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CheckpointError", "ConfigError", "DatasetError", "PixelLLMError", "nearest_name_hint"]
+__all__ = ["CheckpointError", "ConfigError", "DatasetError", "PixelLLMError", "TrainingError", "nearest_name_hint"]
 
 
 class PixelLLMError(Exception):
@@ -24,6 +24,10 @@ class ConfigError(PixelLLMError, ValueError):
 
 class CheckpointError(PixelLLMError):
     """A checkpoint is missing, damaged, or does not fit the model; the message names the folder and the cure."""
+
+
+class TrainingError(PixelLLMError):
+    """Training cannot go on (a loss that is not a number); the message names the step and what to change."""
 
 
 def nearest_name_hint(name: str, known: Iterable[str]) -> str:

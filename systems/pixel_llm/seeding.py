@@ -1,8 +1,8 @@
 """Randomness as a pure function of where we are, so that a resumed run draws what the unbroken run would have drawn.
 
 Everything random in a run (order, caption choice, augmentation, dropout) draws from a generator seeded by
-`derive_seed(purpose, seed, epoch, sample)` or `derive_seed(purpose, seed, step)`: the number of workers, prefetching and
-the instant of a kill then cannot matter. Layer 0: standard library only.
+`derive_seed(purpose, seed, epoch, sample)` or `derive_seed(purpose, seed, step)`: the number of workers, prefetching
+and the instant of a kill then cannot matter. Layer 0: standard library only.
 """
 
 import hashlib

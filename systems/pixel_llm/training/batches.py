@@ -1,8 +1,8 @@
-"""The batches of an epoch, in an order that is a pure function of (seed, epoch), from any position, decoding nothing before it.
+"""The batches of an epoch in an order that follows from (seed, epoch), from any position, decoding nothing before it.
 
-A plain `DataLoader(shuffle=True)` draws its order from the global generator when an epoch begins. `EpochBatches` lets it
-draw under a generator seeded by (seed, epoch), keeps the drawn lists of sample numbers, and hands those from the wanted
-position on to a loader of the same settings. Resuming in the middle of an epoch is then a slice of a list.
+A plain `DataLoader(shuffle=True)` draws its order from the global generator when an epoch begins. `EpochBatches` has
+it draw under a generator seeded by (seed, epoch), keeps the drawn lists of sample numbers, and hands those from the
+wanted position on to a loader of the same settings. Resuming in the middle of an epoch is then a slice of a list.
 """
 
 import logging
@@ -37,6 +37,8 @@ class EpochBatches:
         self._seed = seed
         self._remaining = _BatchList()
         self._rebuilt = _rebuild(loader, self._remaining) if _can_be_rebuilt(loader) else None
+        generator = _own_generator(loader)
+        self._generator_seed = 0 if generator is None else generator.initial_seed()
 
     @property
     def num_batches(self) -> int | None:
@@ -58,7 +60,9 @@ class EpochBatches:
                 sampler.set_epoch(epoch)
         with _global_generators(derive_seed("order", self._seed, epoch)):
             if self._rebuilt is not None:
-                self._seed_own_generator(epoch)
+                # A generator the user gave is seeded too: left alone, it would go on from where a kill left it.
+                if (generator := _own_generator(self._loader)) is not None:
+                    generator.manual_seed(derive_seed("order", self._seed, epoch, self._generator_seed))
                 batches = list(self._loader.batch_sampler)
                 self._check_not_empty(len(batches))
                 self._remaining.batches = batches[start:]
@@ -69,12 +73,6 @@ class EpochBatches:
             logger.info("This loader cannot start in the middle of an epoch: loading and dropping %d batches.", start)
             iterator = islice(iterator, start, None)
         yield from self._counted(iterator) if self._rebuilt is None and start == 0 else iterator
-
-    def _seed_own_generator(self, epoch: int) -> None:
-        """A generator the user gave the loader is seeded too: left alone, it would go on from where a kill left it."""
-        generator = getattr(self._loader.sampler, "generator", None) or self._loader.generator
-        if generator is not None:
-            generator.manual_seed(derive_seed("order", self._seed, epoch))
 
     def _counted(self, iterator: Iterator[Any]) -> Iterator[Any]:
         count = 0
@@ -115,6 +113,10 @@ class _BatchList:
         return len(self.batches)
 
 
+def _own_generator(loader: Any) -> torch.Generator | None:
+    return getattr(getattr(loader, "sampler", None), "generator", None) or getattr(loader, "generator", None)
+
+
 def _can_be_rebuilt(loader: Any) -> bool:
     return type(loader) is DataLoader and getattr(loader, "batch_sampler", None) is not None
 
@@ -135,7 +137,7 @@ def _rebuild(loader: DataLoader[Any], batches: _BatchList) -> DataLoader[Any]:
 
 
 class _WorkerStart:
-    """Workers leave Ctrl-C to the main process, which finishes its step and saves; then the user's own function runs."""
+    """Workers leave Ctrl-C to the main process, which finishes its step and saves. Then the user's function runs."""
 
     def __init__(self, then: Callable[[int], None] | None) -> None:
         self._then = then

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
-    "Callback", "CheckpointEvent", "EpochEvent", "Event", "RunEndEvent", "RunStartEvent", "StepEvent", "ValidationEvent",
-]  # fmt: skip
+    "Callback",
+    "CheckpointEvent",
+    "EpochEvent",
+    "Event",
+    "RunEndEvent",
+    "RunStartEvent",
+    "StepEvent",
+    "ValidationEvent",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of the run as it finally went, in order: what an interrupted part logged beyond its resume is left out.
+    """The records of the run as it finally went, in order, without what an interrupted part logged beyond its resume.
 
     Lines that are not whole JSON objects (torn by a kill) are passed over.
     """

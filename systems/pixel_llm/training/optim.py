@@ -43,7 +43,7 @@ def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: floa
 
 
 def scale_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's rate to `factor` times its peak, which is kept in the group as `initial_lr` (torch's own key)."""
+    """Set each group's rate to `factor` times its peak, kept in the group as `initial_lr` (torch's own key)."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor

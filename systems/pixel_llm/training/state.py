@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.errors import CheckpointError
 
 __all__ = ["History", "TrainState"]
 
@@ -33,8 +33,6 @@ class TrainState:
     """Share of the run done; never falls."""
     num_tenths_validated: int = 0
     """Where validation comes at tenths of the run: how many are past."""
-    validated_step: int = -1
-    """Step of the last validation."""
     epoch_loss_sum: float = 0.0
     """Of the current epoch: the sum over its supervised tokens of their loss, nats."""
     epoch_num_tokens: int = 0
@@ -71,10 +69,3 @@ class TrainState:
                 f"unknown {sorted(set(values) - names)}. Start a new run with --init-from to keep the weights."
             )
         return cls(**values)
-
-    @classmethod
-    def at_epoch(cls, epoch: int) -> "TrainState":
-        """For a checkpoint that holds weights and an epoch number only (one saved by hand)."""
-        if epoch < 0:
-            raise ConfigError(f"epoch must be at least 0, not {epoch}.")
-        return cls(epoch=epoch)

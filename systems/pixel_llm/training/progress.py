@@ -1,0 +1,153 @@
+"""What a person sees while a model learns: a bar on a terminal, or one line per log interval.
+
+Both are callbacks. The lines go to the logger `systems.pixel_llm.training`; where the program has set up no logging at
+all, and no bar is drawn, they are shown on stderr for the time of the run.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from systems.pixel_llm.training.events import (
+    Callback,
+    CheckpointEvent,
+    EpochEvent,
+    Event,
+    RunEndEvent,
+    RunStartEvent,
+    StepEvent,
+    ValidationEvent,
+)
+
+__all__ = ["LogLines", "ProgressBar", "format_seconds", "shown_progress"]
+
+PACKAGE_LOGGER = "systems.pixel_llm"
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def shown_progress(progress: str) -> Iterator[list[Callback]]:
+    """The callbacks that show a run: `progress` is "auto", "bar" or "off". The bar is closed, and a handler that was
+    added for the lines is removed, when the context ends.
+    """
+    console = Console(stderr=True)
+    if progress == "bar" or (progress == "auto" and console.is_terminal):
+        with ProgressBar(console) as bar:
+            yield [bar, LogLines()]
+    elif progress == "off" or logging.getLogger(PACKAGE_LOGGER).hasHandlers():
+        yield [LogLines()]
+    else:
+        with _lines_on_stderr():
+            yield [LogLines()]
+
+
+class LogLines:
+    """Writes a line to the log for each log interval, validation, epoch and checkpoint."""
+
+    def __call__(self, event: Event) -> None:
+        """Log `event` if it is one worth a line."""
+        if isinstance(event, StepEvent) and event.is_logged:
+            logger.info(
+                "%s | loss %.4f | learning rate %.2e | %.1f images/s | %s",
+                _position(event), event.loss, event.learning_rate, event.images_per_second, _time_left(event),
+            )  # fmt: skip
+        elif isinstance(event, ValidationEvent):
+            logger.info("%s | validation loss %.4f%s", _position(event), event.loss, " (best)" if event.is_best else "")
+        elif isinstance(event, EpochEvent):
+            logger.info("epoch %d complete | train loss %.4f", event.epoch, event.train_loss)
+        elif isinstance(event, CheckpointEvent):
+            logger.info("checkpoint %s", event.path)
+        elif isinstance(event, RunEndEvent):
+            logger.info("%s | end of training (%s)", _position(event), event.reason)
+
+
+class ProgressBar:
+    """A `rich` bar on stderr: epoch, step, losses, images a second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:3.0f} %"),
+            _Figures(),
+            console=console,
+            expand=True,
+            # Nothing on stdout is ours: captions and results of the program stay as they are.
+            redirect_stdout=False,
+        )
+        self._task = self._progress.add_task("starting", total=1.0, loss=None, val_loss=None, speed=None, left="")
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Bring the bar up to `event`."""
+        fields: dict[str, object] = {"left": _time_left(event)}
+        if isinstance(event, StepEvent):
+            fields |= {"loss": event.loss, "speed": event.images_per_second}
+        elif isinstance(event, ValidationEvent):
+            fields["val_loss"] = event.loss
+        elif not isinstance(event, RunStartEvent | RunEndEvent):
+            return
+        self._progress.update(self._task, completed=event.progress, description=_position(event), **fields)
+
+
+class _Figures(ProgressColumn):
+    """Losses, speed and time left, as far as they are known."""
+
+    def render(self, task: Task) -> Text:
+        parts = []
+        if task.fields["loss"] is not None:
+            parts.append(f"loss {task.fields['loss']:.3f}")
+        if task.fields["val_loss"] is not None:
+            parts.append(f"val {task.fields['val_loss']:.3f}")
+        if task.fields["speed"] is not None:
+            parts.append(f"{task.fields['speed']:,.0f} images/s")
+        if task.fields["left"]:
+            parts.append(task.fields["left"])
+        return Text(" · ".join(parts))
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as a person reads them: 0:07, 12:30, 3:05:00."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _position(event: Event) -> str:
+    epochs = f"/{event.num_epochs}" if event.num_epochs is not None else ""
+    steps = f"/{event.total_steps}" if event.total_steps is not None else ""
+    # The epoch under way, counted from 1; at the very end the last one.
+    epoch = event.epoch + 1 if event.num_epochs is None else min(event.epoch + 1, event.num_epochs)
+    return f"epoch {epoch}{epochs} step {event.step}{steps}"
+
+
+def _time_left(event: Event) -> str:
+    if event.progress <= 0 or event.elapsed_seconds <= 0:
+        return ""
+    return format_seconds(event.elapsed_seconds * (1 - event.progress) / event.progress) + " left"
+
+
+@contextmanager
+def _lines_on_stderr() -> Iterator[None]:
+    package_logger = logging.getLogger(PACKAGE_LOGGER)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = package_logger.level
+    package_logger.addHandler(handler)
+    package_logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package_logger.removeHandler(handler)
+        package_logger.setLevel(level)

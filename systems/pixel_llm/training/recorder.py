@@ -1,0 +1,202 @@
+"""What a run measures and tells: losses, speed, time and progress into its state, its log and its callbacks.
+
+The Trainer decides what happens; the recorder knows what it came to. Losses are summed on the device and read only when
+somebody looks, since reading makes a GPU wait.
+"""
+
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from systems.pixel_llm.errors import TrainingError
+from systems.pixel_llm.training.budget import RunBudget
+from systems.pixel_llm.training.events import (
+    Callback,
+    CheckpointEvent,
+    EpochEvent,
+    Event,
+    RunEndEvent,
+    RunStartEvent,
+    StepEvent,
+    ValidationEvent,
+)
+from systems.pixel_llm.training.metrics_log import MetricsLog
+from systems.pixel_llm.training.progress import LogLines
+from systems.pixel_llm.training.state import TrainState
+
+__all__ = ["RunRecorder"]
+
+
+class RunRecorder:
+    """Keeps the numbers of one Trainer's state up to date, and passes them on."""
+
+    def __init__(
+        self, device: torch.device, *, metrics_log: MetricsLog, callbacks: Iterable[Callback], log_interval: int
+    ) -> None:
+        self.metrics_log, self.log_interval = metrics_log, log_interval
+        self.callbacks = list(callbacks)
+        self.shown: list[Callback] = [LogLines()]
+        """The callbacks that show the run to a person; the Trainer swaps in a progress bar for the time of a run."""
+        self.budget: RunBudget | None = None
+        self.state = TrainState()
+        self._clock = time.monotonic()
+        # In fp64, one step after the other, so that a resumed epoch gives the same sum to the last bit.
+        self._epoch_loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._interval_loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.restart_interval()
+
+    # --- losses and speed ---------------------------------------------------------------------------------------------
+
+    def restart_interval(self) -> None:
+        """Begin to measure a log interval."""
+        self._interval_loss: float | None = None
+        self._images_per_second: float | None = None
+        self._interval_loss_sum.zero_()
+        self._interval_tokens = self._interval_images = 0
+        self._interval_started = time.monotonic()
+
+    def adopt(self, state: TrainState) -> None:
+        """Go on from `state`."""
+        self.state = state
+        self._epoch_loss_sum.fill_(state.epoch_loss_sum)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Stand at the start of `epoch` (counted from 0)."""
+        self.state.begin_epoch(epoch)
+        self._epoch_loss_sum.zero_()
+
+    def add_step(self, loss: Tensor, *, num_tokens: int, num_images: int) -> None:
+        """Count one optimizer step: `loss` is the detached mean over its `num_tokens` supervised tokens."""
+        state = self.state
+        weighted = loss.double() * num_tokens
+        self._epoch_loss_sum += weighted
+        self._interval_loss_sum += weighted
+        self._interval_tokens += num_tokens
+        self._interval_images += num_images
+        state.epoch_num_tokens += num_tokens
+        state.step += 1
+        state.batch_in_epoch += 1
+        state.samples_seen += num_images
+
+    def read_losses(self) -> None:
+        """Bring the epoch's loss from the device into the state.
+
+        Raises:
+            TrainingError: it is no longer a finite number.
+        """
+        self.state.epoch_loss_sum = self._epoch_loss_sum.item()
+        if not math.isfinite(self.state.epoch_loss_sum):
+            raise TrainingError(
+                f"The loss became {self.state.epoch_loss_sum} by step {self.state.step}: the weights have diverged. "
+                "Resume from an earlier checkpoint with a lower learning_rate, a longer warmup_fraction, or "
+                "precision='fp32'."
+            )
+
+    # --- time and progress --------------------------------------------------------------------------------------------
+
+    def start_clock(self) -> None:
+        """What passed until now is not part of the run."""
+        self._clock = time.monotonic()
+
+    def tick(self) -> None:
+        """Add the time since the last look to the run's."""
+        now = time.monotonic()
+        self.state.elapsed_seconds += now - self._clock
+        self._clock = now
+
+    def add_pause(self, seconds: float) -> None:
+        """A validation and what followed took so long: no part of the speed; time to keep free at a budget's end."""
+        self.state.pause_seconds = max(self.state.pause_seconds, seconds)
+        self._interval_started += seconds
+
+    def advance_progress(self, *, step: float) -> float:
+        """Bring the share of the run done up to `step` and the time spent; it never falls. 0 without a budget."""
+        state = self.state
+        if self.budget is not None:
+            now = self.budget.progress(step, state.epoch, state.elapsed_seconds, state.pause_seconds)
+            state.progress = max(state.progress, now)
+        return state.progress
+
+    def end_reason(self) -> str | None:
+        """The bound of the budget that is reached, or None."""
+        state = self.state
+        if self.budget is None:
+            return None
+        return self.budget.end_reason(state.epoch, state.step, state.elapsed_seconds, state.pause_seconds)
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def tell_start(self, *, precision: str) -> None:
+        """The run begins or resumes here."""
+        self.restart_interval()
+        self._log("start", precision=precision)
+        self._emit(RunStartEvent)
+
+    def tell_step(self, *, learning_rate: float) -> None:
+        """A step is done; every `log_interval` steps its figures are measured and logged."""
+        self.tick()
+        is_logged = self.state.step % self.log_interval == 0
+        if is_logged:
+            self.read_losses()
+            self._measure_interval()
+            self._log(
+                "train",
+                loss=self._interval_loss,
+                images_per_second=self._images_per_second,
+                learning_rate=learning_rate,
+            )
+        self._emit(
+            StepEvent, is_logged=is_logged, loss=self._interval_loss, images_per_second=self._images_per_second,
+            learning_rate=learning_rate,
+        )  # fmt: skip
+
+    def tell_validation(self, loss: float) -> None:
+        """Validation is done: into the history, the log, and to the callbacks."""
+        state = self.state
+        is_best = loss < min(state.history["val_losses"], default=math.inf)
+        state.history["val_losses"].append(loss)
+        state.history["val_steps"].append(state.step)
+        self.tick()
+        self._log("validation", loss=loss)
+        self._emit(ValidationEvent, loss=loss, is_best=is_best)
+
+    def tell_epoch(self, *, train_loss: float, val_loss: float | None) -> None:
+        """An epoch is complete."""
+        self._log("epoch", train_loss=train_loss, val_loss=val_loss)
+        self._emit(EpochEvent, train_loss=train_loss, val_loss=val_loss)
+
+    def tell_checkpoint(self, path: Path) -> None:
+        """A checkpoint is on disk."""
+        self._emit(CheckpointEvent, path=path)
+
+    def tell_end(self, reason: str) -> None:
+        """The run is over."""
+        self.tick()
+        self._log("end", reason=reason)
+        self._emit(RunEndEvent, reason=reason)
+
+    def _measure_interval(self) -> None:
+        loss = self._interval_loss_sum.item() / max(self._interval_tokens, 1)
+        images_per_second = self._interval_images / max(time.monotonic() - self._interval_started, 1e-9)
+        self.restart_interval()
+        self._interval_loss, self._images_per_second = loss, images_per_second
+
+    def _log(self, kind: str, **values: Any) -> None:
+        state = self.state
+        position = {"step": state.step, "epoch": state.epoch, "elapsed_seconds": round(state.elapsed_seconds, 3)}
+        self.metrics_log.append(kind, position | values)
+
+    def _emit(self, kind: type[Event], **fields: Any) -> None:
+        state, budget = self.state, self.budget
+        total = budget and budget.total_steps(state.step, state.elapsed_seconds, state.pause_seconds)
+        event = kind(
+            epoch=state.epoch, step=state.step, elapsed_seconds=state.elapsed_seconds, progress=state.progress,
+            total_steps=total, num_epochs=budget and budget.num_epochs, **fields,
+        )  # fmt: skip
+        for callback in (*self.shown, *self.callbacks):
+            callback(event)
