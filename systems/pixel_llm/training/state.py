@@ -16,7 +16,7 @@ def _empty_history() -> History:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Where a run stands. Order, caption choice and dropout follow from (seed, epoch, step), so no generator is here."""
+    """Where a run stands. Order, caption choice and dropout follow from (seed, epoch, step): no generator is here."""
 
     epoch: int = 0
     """Completed epochs."""

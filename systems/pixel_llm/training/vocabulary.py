@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def training_captions(loader: Any) -> list[str]:
-    """All captions of a loader's dataset, seen through Subset and ConcatDataset; of another dataset by one pass over it.
+    """All captions of a loader's dataset, seen through Subset and ConcatDataset; of other datasets by one pass.
 
     Raises:
         DatasetError: there is no caption.
@@ -56,7 +56,7 @@ def captions_of_batch(batch: Any) -> list[str]:
 
 
 def fit_vocabulary(model: PixelLLM, captions: Sequence[str], optimizer: torch.optim.Optimizer) -> None:
-    """Fit the model's tokenizer to `captions` unless it has one, and cut the optimizer's state to the rows that stay."""
+    """Fit the model's tokenizer unless it has one, and cut the optimizer's state to the rows that stay."""
     if model.tokenizer.is_fitted:
         return
     embeddings = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -71,7 +71,7 @@ def fit_vocabulary(model: PixelLLM, captions: Sequence[str], optimizer: torch.op
 
 
 def warn_of_cut_captions(model: PixelLLM, captions: Sequence[str]) -> None:
-    """Log one warning that counts the captions longer than `max_seq_len` and names the length that would hold them all."""
+    """Log one warning that counts the captions longer than `max_seq_len`, with the length that would hold them all."""
     max_seq_len = model.config.max_seq_len
     lengths = [count + 1 for count in model.tokenizer.count_tokens(captions)]  # the end mark takes a place
     num_cut = sum(length > max_seq_len for length in lengths)
