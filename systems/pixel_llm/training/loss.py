@@ -1,11 +1,11 @@
 """The objective: how surprised the model is by each next token of the true caption."""
 
 import torch
-from systems.pixel_llm.tokenizer import IGNORE_INDEX
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.tokenizer import IGNORE_INDEX
 
 __all__ = ["CaptionLoss"]
 

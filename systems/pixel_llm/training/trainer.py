@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from systems.pixel_llm.tokenizer import TokenBatch
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError, PixelLLMError, TrainingError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.seeding import derive_seed
+from systems.pixel_llm.tokenizer import TokenBatch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.events import Callback

@@ -1,0 +1,135 @@
+"""The parts that encoder and decoder share: attention, MLP, dropout.
+
+Axis letters, throughout the package: B batch, H W pixels, N image tokens (patches), T caption tokens, D width,
+V vocabulary, K attention heads, E width of one head.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["MLP", "CrossAttention", "Dropout", "SelfAttention", "attend", "matmul_attention", "merge_heads"]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1) by the kernel that is fastest here.
+
+    Args:
+        query: [B, K, Tq, E].
+        key: [B, K, Tk, E].
+        value: [B, K, Tk, E].
+        is_causal: query t sees keys 0 .. Tk - Tq + t only: the queries are the last Tq of Tk positions.
+
+    Returns:
+        [B, K, Tq, E].
+    """
+    # On a processor torch's fused kernel loses to three plain products in bf16 and where there is one query only.
+    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or query.shape[-2] == 1):
+        return matmul_attention(query, key, value, is_causal=is_causal)
+    num_queries, num_keys = query.shape[-2], key.shape[-2]
+    if not is_causal or num_queries == 1:
+        return F.scaled_dot_product_attention(query, key, value)
+    if num_queries == num_keys:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    # torch aligns its own causal mask to the first key, not the last.
+    mask = ~_future_mask(num_queries, num_keys, query.device)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def matmul_attention(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False) -> Tensor:
+    """`attend`, written out: matmul, softmax, matmul."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    num_queries, num_keys = query.shape[-2], key.shape[-2]
+    if is_causal and num_queries > 1:
+        scores = scores.masked_fill(_future_mask(num_queries, num_keys, query.device), float("-inf"))
+    return scores.softmax(dim=-1) @ value
+
+
+def _future_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """[Tq, Tk], True where the key comes after the query."""
+    everything = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+    return everything.triu(num_keys - num_queries + 1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one product for queries, keys and values."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, D] -> queries, keys and values, each [B, K, T, E]."""
+        batch, length, width = hidden.shape
+        qkv = self.qkv(hidden).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D], every position seeing every other."""
+        return self.out(merge_heads(attend(*self.project(hidden))))
+
+
+class CrossAttention(nn.Module):
+    """Caption tokens look at image tokens, whose keys and values are computed once for all blocks by the decoder."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[B, T, D] with keys and values [B, K, N, E] -> [B, T, D]."""
+        batch, length, width = hidden.shape
+        query = self.query(hidden).view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+        return self.out(merge_heads(attend(query, key, value)))
+
+
+class MLP(nn.Module):
+    """Two linear maps with a GELU between (Hendrycks & Gimpel 2016)."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden_width)
+        self.down = nn.Linear(hidden_width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        return self.down(F.gelu(self.up(hidden)))
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014) that costs little on a processor.
+
+    There, one random byte decides a value, eight bytes a draw; torch's own takes one draw a value, which is an eighth
+    of a small model's training step. The share dropped is `rate` rounded to a multiple of 1/256, and the rest is scaled by
+    what that share really is, so that the expected value stays. Draws come from torch's global generator.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self._threshold = round(256 * rate)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of any shape -> the same shape; unchanged outside training."""
+        if not self.training or self._threshold == 0:
+            return values
+        if values.device.type != "cpu":
+            return F.dropout(values, self.rate)
+        num_words = -(-values.numel() // 8)
+        words = torch.empty(num_words, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+        kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= self._threshold
+        return values * (kept.to(values.dtype) * (256 / (256 - self._threshold)))
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        return f"rate={self.rate}"
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """[B, K, T, E] -> [B, T, D]."""
+    return heads.transpose(1, 2).flatten(2)

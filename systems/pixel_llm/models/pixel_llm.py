@@ -1,0 +1,229 @@
+"""PixelLLM: pictures and captions in, logits out; pictures in, captions out.
+
+`forward` is `decode(encode_images(images))`: pictures are encoded once, decoding may happen many times. Captions are
+given as strings, or as ids where a trainer has encoded them already. The model owns its tokenizer and the record of how
+its pictures were prepared, so that its folder is all that is needed to caption.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.models import pretrained
+from systems.pixel_llm.models.config import PixelLLMConfig
+from systems.pixel_llm.models.decoder import TextDecoder
+from systems.pixel_llm.models.generation import generate_ids
+from systems.pixel_llm.models.initialisation import initialise
+from systems.pixel_llm.models.kv_cache import KVCache
+from systems.pixel_llm.models.vision import VisionEncoder
+from systems.pixel_llm.preprocessing import Preprocessing
+from systems.pixel_llm.tokenizer import CaptionTokenizer, TokenBatch
+
+__all__ = ["PixelLLM"]
+
+
+class PixelLLM(nn.Module):
+    """A vision encoder and a text decoder that looks at its features.
+
+    Attributes:
+        config: the sizes, as created; `vocab_size` there is a ceiling.
+        tokenizer: plain bytes until `fit_tokenizer`, a checkpoint or the Trainer brings a trained one.
+        preprocessing: how pictures become `images`; saved with the weights.
+    """
+
+    def __init__(self, config: PixelLLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = CaptionTokenizer.bytes()
+        self.preprocessing = Preprocessing(image_size=config.image_height_width)
+        self.encoder = VisionEncoder(config)
+        self.decoder = TextDecoder(config)
+        initialise(self.encoder, self.decoder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.token_embedding.weight.device
+
+    @property
+    def num_embeddings(self) -> int:
+        """V: rows of the embedding table and width of the logits; at least the tokenizer's size."""
+        return self.decoder.token_embedding.weight.shape[0]
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def encode_captions(self, captions: Sequence[str]) -> TokenBatch:
+        """Captions as ids and targets, on the CPU; see `CaptionTokenizer.encode_batch`."""
+        return self.tokenizer.encode_batch(captions, max_seq_len=self.config.max_seq_len)
+
+    def targets(self, captions: Sequence[str]) -> Tensor:
+        """What `model(images, captions)` should say: ids [B, T] on the model's device, -100 at padding."""
+        return self.encode_captions(captions).targets.to(self.device)
+
+    def forward(self, images: Tensor, captions: Sequence[str] | Tensor, *, positions: Tensor | None = None) -> Tensor:
+        """Logits of each next token.
+
+        Args:
+            images: [B, 3, H, W], normalised as `preprocessing` tells.
+            captions: B strings, or their ids [B, T] as in `TokenBatch.input_ids`.
+            positions: [N] places in the flattened [B * T] for which logits are wanted; all if left out.
+
+        Returns:
+            [B, T, V], or [N, V] with `positions`.
+
+        Raises:
+            ConfigError: the pictures have another shape or the captions another number than expected.
+        """
+        if isinstance(captions, Tensor):
+            input_ids = captions
+        else:
+            input_ids = self.encode_captions(captions).input_ids.to(images.device)
+        if len(input_ids) != len(images):
+            raise ConfigError(
+                f"Expected one caption a picture, found {len(images)} pictures, {len(input_ids)} captions."
+            )
+        return self.decode(input_ids, self.encode_images(images), positions=positions)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] normalised pixels -> image features [B, N, D].
+
+        Raises:
+            ConfigError: the pictures have another shape than the model was made for.
+        """
+        height, width = self.config.image_height_width
+        if images.dim() != 4 or tuple(images.shape[1:]) != (3, height, width):
+            raise ConfigError(
+                f"This model takes images [B, 3, {height}, {width}], not {list(images.shape)}. Make the data set with "
+                f"image_size=({height}, {width}), or the model with image_size of the pictures."
+            )
+        features: Tensor = self.encoder(images)
+        return features
+
+    def decode(
+        self,
+        input_ids: Tensor,
+        image_features: Tensor,
+        *,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Logits [B, T, V] ([N, V] with `positions`) of the next tokens after `input_ids` [B, T].
+
+        With a `cache` (see `make_cache`), `input_ids` are the tokens after those it holds, and it is extended.
+        """
+        keys_values = self.decoder.look_at(image_features) if cache is None else cache.cross_keys_values
+        logits: Tensor = self.decoder(input_ids, keys_values, positions=positions, cache=cache)
+        return logits
+
+    def make_cache(self, image_features: Tensor) -> KVCache:
+        """An empty cache for captions of the pictures with these features."""
+        return KVCache(self.decoder.look_at(image_features), max_length=self.config.max_seq_len)
+
+    def fit_tokenizer(self, captions: Sequence[str]) -> None:
+        """Train the tokenizer on `captions`, with `config.vocab_size` as the ceiling, and shrink the embedding table.
+
+        The table keeps as many rows as the tokenizer needs, rounded up to a multiple of 64 (matrix products like it).
+        It stays the same `Parameter`, whose gradient is cut too; an optimizer's own state is the caller's to cut.
+        """
+        self.tokenizer = CaptionTokenizer.train(captions, vocab_size=self.config.vocab_size)
+        rows = min(self.config.vocab_size, -(-self.tokenizer.vocab_size // 64) * 64)
+        weight = self.decoder.token_embedding.weight
+        # After an earlier fit the table may be smaller than now needed: then all of it is drawn anew.
+        if rows > weight.shape[0]:
+            self.resize_embeddings(rows)
+            nn.init.normal_(weight, std=0.02)
+        else:
+            self.resize_embeddings(rows)
+
+    @torch.no_grad()
+    def resize_embeddings(self, rows: int) -> None:
+        """Give the embedding table `rows` rows, in place: the first ones are kept, new ones are zero."""
+        embedding = self.decoder.token_embedding
+        weight = embedding.weight
+        kept = weight[:rows]
+        gradient = None if weight.grad is None else weight.grad[:rows].clone()
+        weight.grad = None  # torch refuses a new shape beside a gradient of the old one
+        weight.data = torch.cat([kept, kept.new_zeros(rows - len(kept), kept.shape[1])])
+        embedding.num_embeddings = rows
+        if gradient is not None and len(gradient) == rows:
+            weight.grad = gradient
+
+    # --- captioning ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(
+        self,
+        images: Tensor,
+        *,
+        max_length: int | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[str]:
+        """Caption pictures.
+
+        Args:
+            images: [B, 3, H, W], normalised as `preprocessing` tells; moved to the model's device.
+            max_length: most tokens of a caption, its end mark included; `config.max_seq_len` if left out.
+            do_sample: draw each token from the model's distribution instead of taking the likeliest.
+            temperature: logits are divided by it before drawing; below 1 is bolder, above 1 more varied.
+            top_k: draw from the k likeliest tokens only.
+            top_p: draw from the fewest tokens whose probabilities add up to this (Holtzman et al. 2020).
+            generator: source of the draws, on the model's device; torch's global one if left out.
+
+        Returns:
+            B captions.
+
+        Raises:
+            ConfigError: a setting is out of range, or the pictures have another shape than expected.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            ids = generate_ids(
+                self,
+                self.encode_images(images.to(self.device)),
+                max_length=self.config.max_seq_len if max_length is None else max_length,
+                do_sample=do_sample,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                generator=generator,
+            )
+        finally:
+            self.train(was_training)
+        return [self.tokenizer.decode(row).strip() for row in ids.tolist()]
+
+    # --- disk ---------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config, weights, tokenizer and preprocessing into `folder`; see `models/pretrained.py`."""
+        pretrained.save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> "PixelLLM":
+        """The model saved in `folder`, on `device`, in eval mode.
+
+        Raises:
+            CheckpointError: the folder is missing, incomplete or damaged.
+        """
+        return pretrained.load(cls, Path(folder), device=torch.device(device))
+
+    def load_weights(self, folder: str | Path, *, device: torch.device | str | None = None) -> None:
+        """Take weights, tokenizer and preprocessing from `folder`, saved by a model of the same sizes.
+
+        The embedding table is resized in place to the saved one. Nothing changes if anything does not fit.
+
+        Args:
+            folder: a folder that `save_pretrained` wrote.
+            device: where tensors are read; the model stays where it is.
+
+        Raises:
+            CheckpointError: the folder is incomplete or damaged, or its model has other sizes.
+        """
+        pretrained.load_into(self, Path(folder), device=device)

@@ -1,0 +1,127 @@
+"""A model as a folder of four files, nothing executable: config, weights (safetensors), tokenizer, preprocessing."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.models.config import PixelLLMConfig
+from systems.pixel_llm.preprocessing import Preprocessing
+from systems.pixel_llm.tokenizer import CaptionTokenizer
+
+if TYPE_CHECKING:
+    from systems.pixel_llm.models.pixel_llm import PixelLLM
+
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load", "load_into", "save"]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+MODEL_TYPE = "pixel_llm"
+MAX_CONFIG_BYTES = 2**20
+EMBEDDING_NAME = "decoder.token_embedding.weight"
+# Settings that do not decide the shape of any tensor but the embedding table, which is resized.
+FREE_SETTINGS = ("vocab_size", "dropout", "vision_num_heads", "text_num_heads", "text_embed_dim", "image_size")
+
+
+def save(model: "PixelLLM", folder: Path) -> None:
+    """Write the model's four files into `folder`, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"model_type": MODEL_TYPE, **model.config.to_dict()}
+    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    model.tokenizer.save(folder)
+    model.preprocessing.save(folder)
+
+
+def load(kind: type["PixelLLM"], folder: Path, *, device: torch.device) -> "PixelLLM":
+    """A new model from `folder`, on `device`, in eval mode."""
+    config = read_config(folder)
+    weights = _read_weights(folder, device)
+    # The weights drawn here are replaced at once: the caller's generator should not notice.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        model = kind(config)
+    _adopt(model, folder, weights)
+    return model.to(device).eval()
+
+
+def load_into(model: "PixelLLM", folder: Path, *, device: torch.device | str | None) -> None:
+    """Take weights, tokenizer and preprocessing from `folder` into a model of the same sizes, or change nothing."""
+    saved = read_config(folder)
+    own = model.config
+    sizes = [field.name for field in fields(PixelLLMConfig) if field.name not in FREE_SETTINGS]
+    derived = ["image_height_width", "text_width", "vision_heads", "text_heads"]
+    clashes = [
+        f"{name}={getattr(saved, name)} there, {getattr(own, name)} here"
+        for name in (*sizes, *derived)
+        if getattr(saved, name) != getattr(own, name)
+    ]
+    if clashes:
+        raise CheckpointError(
+            f"{folder} holds a model of other sizes: {'; '.join(clashes)}. Create the model with the saved settings "
+            f"({folder / CONFIG_FILE}), or use PixelLLM.from_pretrained."
+        )
+    _adopt(model, folder, _read_weights(folder, torch.device(device or "cpu")))
+
+
+def read_config(folder: Path) -> PixelLLMConfig:
+    """The config in `folder`.
+
+    Raises:
+        CheckpointError: there is none, or it is not one of a Pixel LLM.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise CheckpointError(f"{path}: larger than any model config ({path.stat().st_size} bytes).")
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.pop("model_type", None) != MODEL_TYPE:
+            raise CheckpointError(f"{path}: not the config of a Pixel LLM (its model_type is not {MODEL_TYPE!r}).")
+        return PixelLLMConfig.from_dict(settings)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder} holds no model: there is no {CONFIG_FILE}. Name a checkpoint folder."
+        ) from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a readable config ({error}).") from error
+
+
+def _read_weights(folder: Path, device: torch.device) -> dict[str, Tensor]:
+    path = folder / WEIGHTS_FILE
+    try:
+        weights: dict[str, Tensor] = load_file(path, device=str(device))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: the weights cannot be read ({error}).") from error
+    return weights
+
+
+def _adopt(model: "PixelLLM", folder: Path, weights: dict[str, Tensor]) -> None:
+    """Check everything, then change the model."""
+    tokenizer = CaptionTokenizer.load(folder)
+    preprocessing = Preprocessing.load(folder)
+    path = folder / WEIGHTS_FILE
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in weights.items()}
+    if EMBEDDING_NAME in found:  # its rows follow the tokenizer
+        rows = found[EMBEDDING_NAME][0]
+        if rows < tokenizer.vocab_size:
+            raise CheckpointError(f"{path}: {rows} embeddings for a tokenizer of {tokenizer.vocab_size} tokens.")
+        expected[EMBEDDING_NAME][0] = rows
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        first = wrong[0]
+        raise CheckpointError(
+            f"{path} does not fit {folder / CONFIG_FILE}: {len(wrong)} tensors differ, first {first!r} "
+            f"(expected {expected.get(first)}, found {found.get(first)})."
+        )
+    model.resize_embeddings(expected[EMBEDDING_NAME][0])
+    model.load_state_dict(weights)
+    model.tokenizer, model.preprocessing = tokenizer, preprocessing
