@@ -1,6 +1,7 @@
 """What defines a model's shape: one frozen record, checked as a whole, saved as `config.json`. No torch is loaded."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class PixelLLMConfig:
     """Share of values dropped in training, after each attention and MLP and after the embeddings."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.image_size, list):  # JSON and TOML have no tuples
+        if isinstance(self.image_size, Sequence):  # JSON and TOML give lists
             object.__setattr__(self, "image_size", tuple(self.image_size))
         sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
         if len(sides) != 2:

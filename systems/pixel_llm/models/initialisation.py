@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from systems.pixel_llm.models.decoder import TextDecoder
-from systems.pixel_llm.models.vision import VisionEncoder
+from systems.pixel_llm.models.decoder import DecoderBlock, TextDecoder
+from systems.pixel_llm.models.layers import SelfAttention
+from systems.pixel_llm.models.vision import VisionBlock, VisionEncoder
 
 __all__ = ["initialise"]
 
@@ -17,7 +18,8 @@ def initialise(encoder: VisionEncoder, decoder: TextDecoder) -> None:
     the square root of the number of branches, so that the sum of all keeps its size (Radford et al. 2019, section 2.3).
     The cross-attention's output starts at zero: the decoder first learns to write, and lets the picture in as it helps.
     """
-    for module in (*encoder.modules(), *decoder.modules()):
+    modules = [*encoder.modules(), *decoder.modules()]
+    for module in modules:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
@@ -25,23 +27,23 @@ def initialise(encoder: VisionEncoder, decoder: TextDecoder) -> None:
             nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    for vision_block in encoder.blocks:
-        for linear in (vision_block.attention.out, vision_block.mlp.down):
-            linear.weight.div_((2 * len(encoder.blocks)) ** 0.5)
-    for block in decoder.blocks:
-        for linear in (block.attention.out, block.mlp.down):
-            linear.weight.div_((3 * len(decoder.blocks)) ** 0.5)
-        nn.init.zeros_(block.cross_attention.out.weight)
-    # One matrix holds many maps of width D each: the variance is that of one of them, not of the whole stack.
-    for stacked, width in _stacked_maps(encoder, decoder):
-        bound = (6 / (stacked.in_features + width)) ** 0.5
-        nn.init.uniform_(stacked.weight, -bound, bound)
+    # One matrix may hold many maps: the variance is then that of one of them, not of the whole stack.
+    _draw_map(decoder.cross_keys_values, decoder.token_embedding.embedding_dim)
+    for module in modules:
+        if isinstance(module, SelfAttention):
+            _draw_map(module.qkv, module.qkv.in_features)
+        elif isinstance(module, VisionBlock):
+            _shrink((module.attention.out, module.mlp.down), num_branches=2 * len(encoder.blocks))
+        elif isinstance(module, DecoderBlock):
+            _shrink((module.attention.out, module.mlp.down), num_branches=3 * len(decoder.blocks))
+            nn.init.zeros_(module.cross_attention.out.weight)
 
 
-def _stacked_maps(encoder: VisionEncoder, decoder: TextDecoder) -> list[tuple[nn.Linear, int]]:
-    attentions = [block.attention for block in (*encoder.blocks, *decoder.blocks)]
-    text_width = decoder.token_embedding.embedding_dim
-    return [
-        *((attention.qkv, attention.qkv.in_features) for attention in attentions),
-        (decoder.cross_keys_values, text_width),
-    ]
+def _draw_map(linear: nn.Linear, width: int) -> None:
+    bound = (6 / (linear.in_features + width)) ** 0.5
+    nn.init.uniform_(linear.weight, -bound, bound)
+
+
+def _shrink(branch_ends: tuple[nn.Linear, ...], *, num_branches: int) -> None:
+    for linear in branch_ends:
+        linear.weight.div_(num_branches**0.5)

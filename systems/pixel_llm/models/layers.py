@@ -105,8 +105,8 @@ class Dropout(nn.Module):
     """Inverted dropout (Srivastava et al. 2014) that costs little on a processor.
 
     There, one random byte decides a value, eight bytes a draw; torch's own takes one draw a value, which is an eighth
-    of a small model's training step. The share dropped is `rate` rounded to a multiple of 1/256, and the rest is scaled by
-    what that share really is, so that the expected value stays. Draws come from torch's global generator.
+    of a small model's training step. The share dropped is `rate` rounded to a multiple of 1/256, and the rest is scaled
+    by what that share really is, so that the expected value stays. Draws come from torch's global generator.
     """
 
     def __init__(self, rate: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.seeding import derive_seed
@@ -55,7 +55,11 @@ class EpochBatches:
             DatasetError: the loader gives no batch at all.
         """
         set_dataset_epoch(getattr(self._loader, "dataset", None), epoch)
-        for sampler in (getattr(self._loader, "sampler", None), getattr(self._loader, "batch_sampler", None)):
+        samplers: tuple[Any, ...] = (
+            getattr(self._loader, "sampler", None),
+            getattr(self._loader, "batch_sampler", None),
+        )
+        for sampler in samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
         with _global_generators(derive_seed("order", self._seed, epoch)):
@@ -66,7 +70,7 @@ class EpochBatches:
                 batches = list(self._loader.batch_sampler)
                 self._check_not_empty(len(batches))
                 self._remaining.batches = batches[start:]
-                iterator = iter(self._rebuilt)
+                iterator: Iterator[Any] = iter(self._rebuilt)
             else:
                 iterator = iter(self._loader)
         if self._rebuilt is None and start > 0:
@@ -89,7 +93,7 @@ class EpochBatches:
             )
 
 
-def set_dataset_epoch(dataset: Dataset[Any] | None, epoch: int) -> None:
+def set_dataset_epoch(dataset: Any, epoch: int) -> None:
     """Call `set_epoch(epoch)` on the dataset, or on those inside a Subset or ConcatDataset, where they have it."""
     if isinstance(dataset, Subset):
         set_dataset_epoch(dataset.dataset, epoch)
@@ -124,7 +128,7 @@ def _can_be_rebuilt(loader: Any) -> bool:
 def _rebuild(loader: DataLoader[Any], batches: _BatchList) -> DataLoader[Any]:
     return DataLoader(
         loader.dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]  # torch asks for a Sampler, any iterable of lists serves
+        batch_sampler=batches,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -91,7 +92,7 @@ class ProgressBar:
 
     def __call__(self, event: Event) -> None:
         """Bring the bar up to `event`."""
-        fields: dict[str, object] = {"left": _time_left(event)}
+        fields: dict[str, Any] = {"left": _time_left(event)}
         if isinstance(event, StepEvent):
             fields |= {"loss": event.loss, "speed": event.images_per_second}
         elif isinstance(event, ValidationEvent):

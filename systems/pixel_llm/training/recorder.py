@@ -193,10 +193,13 @@ class RunRecorder:
 
     def _emit(self, kind: type[Event], **fields: Any) -> None:
         state, budget = self.state, self.budget
-        total = budget and budget.total_steps(state.step, state.elapsed_seconds, state.pause_seconds)
+        total = num_epochs = None
+        if budget is not None:
+            total = budget.total_steps(state.step, state.elapsed_seconds, state.pause_seconds)
+            num_epochs = budget.num_epochs
         event = kind(
             epoch=state.epoch, step=state.step, elapsed_seconds=state.elapsed_seconds, progress=state.progress,
-            total_steps=total, num_epochs=budget and budget.num_epochs, **fields,
+            total_steps=total, num_epochs=num_epochs, **fields,
         )  # fmt: skip
         for callback in (*self.shown, *self.callbacks):
             callback(event)

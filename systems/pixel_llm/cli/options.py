@@ -1,0 +1,228 @@
+"""The options of each command, as dataclasses that `tyro` turns into flags, and where their defaults come from.
+
+For `train`, later wins: the preset, the `options.toml` of a run that is resumed, the file named by `--config`, the
+flags. The settings of data, model and training are written in their own packages; here are those of the run itself.
+No torch is loaded by this module.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
+
+from systems.pixel_llm.cli.settings_file import read_settings
+from systems.pixel_llm.data.options import DataOptions
+from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
+from systems.pixel_llm.training.options import TrainingOptions
+
+__all__ = [
+    "DEFAULT_EPOCHS",
+    "OPTIONS_FILE",
+    "CaptionOptions",
+    "DemoOptions",
+    "RunOptions",
+    "TrainCommand",
+    "parse_caption",
+    "parse_demo",
+    "parse_train",
+]
+
+OPTIONS_FILE = "options.toml"
+DEFAULT_EPOCHS = 30
+# A small model bears, and needs, a higher rate.
+LEARNING_RATES = {"tiny": 1e-3, "small": 5e-4, "base": 3e-4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is run, where it is written, how long it goes on."""
+
+    out: Path | None = None
+    """Run folder, for checkpoints, logs and pictures. Left out: runs/<name of the data>, numbered when taken."""
+    resume: bool = False
+    """Continue the run in --out at its newest good checkpoint; where there is none yet, begin."""
+    preset: Literal["tiny", "small", "base"] = "tiny"
+    """Model of about 3M, 20M or 90M parameters; the options below change single settings of it. Left out: tiny on a
+    processor, small on a GPU."""
+    config: Path | None = None
+    """TOML file of options, such as the options.toml of another run. Flags win over it."""
+    init_from: Path | None = None
+    """Run or checkpoint whose weights and tokenizer to start from; the model's settings are then those of that model."""
+    val: Path | None = None
+    """Folder of captioned pictures for validation. Left out: a part of DATA is held back."""
+    epochs: int | None = None
+    """Passes over the data, in total. Without this, --max-steps and --max-minutes: 30."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
+    checkpoint_interval: int = 1
+    """Save after every so many epochs. (A run bounded by steps or minutes saves about ten times.)"""
+    log_interval: int = 10
+    """Report after every so many steps."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "checkpoint_interval", "log_interval"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Learn to caption pictures from a folder of captioned pictures.
+
+    DATA holds pictures with a .txt file each, or a manifest.json. The run folder gets the checkpoints, the log of
+    measurements and a contact sheet of validation pictures.
+    """
+
+    data: Positional[Path]
+    """Folder of captioned pictures."""
+    run: RunOptions = field(default_factory=RunOptions)
+    dataset: DataOptions = field(default_factory=DataOptions)
+    model: PixelLLMConfig = field(default_factory=lambda: PixelLLMConfig(**PRESETS["tiny"]))
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions:
+    """Caption pictures: prints a line a picture, its path, a tab, the caption."""
+
+    run: Positional[Path]
+    """Run folder (its best checkpoint is taken, else the newest), or one checkpoint."""
+    pictures: Positional[tuple[Path, ...]]
+    """Picture files."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
+    batch_size: int = 16
+    """Pictures captioned at once."""
+    max_length: int | None = None
+    """Most tokens of a caption. Left out: as many as the model was trained with."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}.")
+        if not self.pictures:
+            raise ConfigError("name at least one picture.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Learn to caption drawn shapes and say how well it went on shapes never seen."""
+
+    out: Path | None = None
+    """Run folder. Left out: runs/demo, numbered when taken."""
+    max_minutes: float = 3.5
+    """Minutes of training."""
+    num_pictures: int = 500
+    """Pictures scored of each kind."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
+    seed: int = 0
+    """All that is random follows from this number."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_minutes < 1e6:
+            raise ConfigError(f"max_minutes must be above 0, not {self.max_minutes}.")
+        if self.num_pictures < 1:
+            raise ConfigError(f"num_pictures must be at least 1, not {self.num_pictures}.")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be at least 0, not {self.seed}.")
+
+
+def parse_train(arguments: Sequence[str]) -> TrainCommand:
+    """The command line of `train`; ends the process, status 2, where it is wrong, and after printing `--help`.
+
+    Raises:
+        ConfigError: a settings file holds an unknown name or a wrong value.
+    """
+    early = _early_options(arguments)
+    layers: list[tuple[Path, dict[str, Any]]] = []
+    if early.resume and early.out is not None and (early.out / OPTIONS_FILE).is_file():
+        layers.append((early.out / OPTIONS_FILE, read_settings(early.out / OPTIONS_FILE)))
+    if early.config is not None:
+        layers.append((early.config, read_settings(early.config)))
+    preset = early.preset
+    for _, settings in layers:
+        preset = preset if early.preset is not None else settings.get("preset", preset)
+    if preset not in PRESETS:
+        preset = "tiny" if early.is_help or not _has_gpu(early.device) else "small"
+    command = TrainCommand(
+        data=tyro.MISSING,
+        run=RunOptions(preset=preset),
+        model=PixelLLMConfig(**PRESETS[preset]),
+        training=TrainingOptions(learning_rate=LEARNING_RATES[preset]),
+    )
+    for path, settings in layers:
+        command = _with_settings(command, settings, path)
+    return tyro.cli(
+        TrainCommand,
+        prog="pixel-llm train",
+        args=arguments,
+        default=command,
+        config=(OmitArgPrefixes, FlagCreatePairsOff),
+    )
+
+
+def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
+    """The command line of `caption`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return tyro.cli(CaptionOptions, prog="pixel-llm caption", args=arguments)
+
+
+def parse_demo(arguments: Sequence[str]) -> DemoOptions:
+    """The command line of `demo`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return tyro.cli(DemoOptions, prog="pixel-llm demo", args=arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EarlyOptions:
+    """Those options of `train` that decide the defaults of the others."""
+
+    preset: str | None
+    config: Path | None
+    out: Path | None
+    resume: bool
+    device: str | None
+    is_help: bool
+
+
+def _early_options(arguments: Sequence[str]) -> _EarlyOptions:
+    """Look for the early options and pass over all else; what is wrong is told by the full parse that follows."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device")
+    parser.add_argument("-h", "--help", action="store_true", dest="is_help")
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        found, _ = parser.parse_known_args([])
+    return _EarlyOptions(**vars(found))
+
+
+def _has_gpu(device: str | None) -> bool:
+    if device is not None:
+        return device.startswith("cuda")
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _with_settings(command: TrainCommand, settings: dict[str, Any], path: Path) -> TrainCommand:
+    """`command` with the settings of a file, each put into the part that has a field of its name."""
+    parts: dict[str, Any] = {}
+    try:
+        for part in ("run", "dataset", "model", "training"):
+            options = getattr(command, part)
+            names = {each.name for each in fields(options)}
+            parts[part] = replace(options, **{name: value for name, value in settings.items() if name in names})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return replace(command, **parts)

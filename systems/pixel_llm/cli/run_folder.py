@@ -1,0 +1,106 @@
+"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`."""
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from systems.pixel_llm.checkpoint_folder import list_checkpoints
+from systems.pixel_llm.cli.options import OPTIONS_FILE, TrainCommand
+from systems.pixel_llm.cli.settings_file import write_settings
+from systems.pixel_llm.errors import CheckpointError, PixelLLMError
+
+__all__ = ["RunFolder", "new_run_folder", "resumed_run_folder", "write_options"]
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the parts of one run are."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints, one folder each."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """Log of measurements."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def options(self) -> Path:
+        """The options as they were resolved."""
+        return self.path / OPTIONS_FILE
+
+    @property
+    def samples(self) -> Path:
+        """Contact sheet of validation pictures."""
+        return self.path / "samples.png"
+
+    @property
+    def curve(self) -> Path:
+        """Losses over the run."""
+        return self.path / "training_curve.png"
+
+
+def new_run_folder(out: Path | None, *, name: str) -> RunFolder:
+    """An unused folder, made: `out`, or runs/<name>, runs/<name>-2 and so on.
+
+    Raises:
+        PixelLLMError: `out` is used already, or cannot be made.
+    """
+    if out is None:
+        stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "run"
+        out, number = RUNS / stem, 1
+        while not _is_unused(out):
+            number += 1
+            out = RUNS / f"{stem}-{number}"
+    elif not _is_unused(out):
+        raise PixelLLMError(
+            f"--out {out} is used already. Add --resume to continue the run in it, or name another folder."
+        )
+    return _made(out)
+
+
+def resumed_run_folder(out: Path | None) -> tuple[RunFolder, bool]:
+    """The run folder of `--resume`, and whether it holds a checkpoint to continue.
+
+    Raises:
+        PixelLLMError: `out` is missing, or is a folder of something else.
+    """
+    if out is None:
+        raise CheckpointError("--resume needs --out RUN, the folder of the run to continue.")
+    folder = RunFolder(out)
+    if folder.checkpoints.is_dir():
+        return folder, bool(list_checkpoints(folder.checkpoints))
+    if not _is_unused(out) and not folder.options.is_file():
+        raise PixelLLMError(f"--out {out} holds other files, and no run to resume. Name the folder of a run.")
+    return _made(out), False
+
+
+def write_options(folder: RunFolder, command: TrainCommand) -> None:
+    """Write the options of a run as they were resolved, so that `--resume` and `--config` can read them."""
+    parts = (command.run, command.dataset, command.model, command.training)
+    settings: dict[str, Any] = {"data": command.data.resolve()}
+    defaults: dict[str, Any] = {}
+    for part in parts:
+        for each in fields(part):
+            settings[each.name] = getattr(part, each.name)
+            defaults[each.name] = each.default
+    write_settings(folder.options, settings, defaults=defaults)
+
+
+def _is_unused(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _made(path: Path) -> RunFolder:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PixelLLMError(f"--out {path} cannot be made: {error.strerror}. Name another folder.") from error
+    return RunFolder(path)

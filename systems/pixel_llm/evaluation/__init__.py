@@ -1,0 +1,1 @@
+"""Evaluation: how good the captions are, and pictures of it."""

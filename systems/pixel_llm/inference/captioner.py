@@ -1,0 +1,82 @@
+"""Captioner: the one facade for using a trained model. A picture, a path or a list of either in, captions out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from PIL import Image
+
+from systems.pixel_llm.data.images import open_image, to_rgb
+from systems.pixel_llm.data.transforms import make_transform
+from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.inference.find import find_checkpoint
+from systems.pixel_llm.models import PixelLLM
+
+__all__ = ["Captioner"]
+
+Picture = str | Path | Image.Image
+
+
+class Captioner:
+    """A model with the picture preparation that it was trained with.
+
+    >>> captioner = Captioner.from_checkpoint("runs/holiday")  # doctest: +SKIP
+    >>> captioner.caption("beach.jpg")  # doctest: +SKIP
+    'two children run along the beach'
+    """
+
+    def __init__(self, model: PixelLLM) -> None:
+        self.model = model.eval()
+        self._transform = make_transform(model.preprocessing)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, *, device: torch.device | str | None = None) -> "Captioner":
+        """Load a run folder's best checkpoint, or the checkpoint or model folder at `path`.
+
+        Args:
+            path: see `find_checkpoint`.
+            device: where to run; left out: a GPU where there is one.
+
+        Raises:
+            CheckpointError: there is no model, or it is damaged.
+        """
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(PixelLLM.from_pretrained(find_checkpoint(path), device=device))
+
+    @overload
+    def caption(self, pictures: Picture, *, batch_size: int = 16, **settings: Any) -> str: ...
+
+    @overload
+    def caption(self, pictures: Sequence[Picture], *, batch_size: int = 16, **settings: Any) -> list[str]: ...
+
+    def caption(
+        self, pictures: Picture | Sequence[Picture], *, batch_size: int = 16, **settings: Any
+    ) -> str | list[str]:
+        """Caption one picture, or each of several.
+
+        Args:
+            pictures: a path or a PIL picture, or a sequence of such.
+            batch_size: how many to caption at once.
+            **settings: those of `PixelLLM.generate`, such as `max_length` or `do_sample`.
+
+        Returns:
+            A caption, or a list of captions in the order of the pictures.
+
+        Raises:
+            DatasetError: a picture cannot be read.
+            ConfigError: a setting is out of range.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
+        if isinstance(pictures, str | Path | Image.Image):
+            return self._caption_batch([pictures], settings)[0]
+        captions: list[str] = []
+        for start in range(0, len(pictures), batch_size):
+            captions += self._caption_batch(pictures[start : start + batch_size], settings)
+        return captions
+
+    def _caption_batch(self, pictures: Sequence[Picture], settings: dict[str, Any]) -> list[str]:
+        opened = [to_rgb(each) if isinstance(each, Image.Image) else open_image(Path(each)) for each in pictures]
+        return self.model.generate(torch.stack([self._transform(image) for image in opened]), **settings)
