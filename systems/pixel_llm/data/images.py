@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from systems.pixel_llm.data.formats import shown
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["MAX_PIXELS", "PICTURE_KINDS", "open_image", "to_rgb"]
@@ -64,16 +65,16 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
         raise
     except UnidentifiedImageError as error:
         raise DatasetError(
-            f"{_shown(path)} is not a picture that can be read: expected the content of a JPEG, PNG, WebP, BMP, GIF or "
+            f"{shown(path)} is not a picture that can be read: expected the content of a JPEG, PNG, WebP, BMP, GIF or "
             "TIFF file. Convert it to one of these, or take it out of the data."
         ) from error
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{_shown(path)} is too large: {_too_large(str(error))}") from error
+        raise DatasetError(f"{shown(path)} is too large: {_too_large(str(error))}") from error
     # Decoders raise whatever a broken file leads them to: OSError, ValueError, SyntaxError, EOFError, struct.error...
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise DatasetError(
-            f"{_shown(path)} cannot be decoded: {reason}. The file is damaged or not readable; replace it, or take it "
+            f"{shown(path)} cannot be decoded: {reason}. The file is damaged or not readable; replace it, or take it "
             "out of the data."
         ) from error
 
@@ -123,32 +124,26 @@ def _check_is_file(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise DatasetError(f"{_shown(path)} does not exist. Check the name, or take it out of the data.") from error
+        raise DatasetError(f"{shown(path)} does not exist. Check the name, or take it out of the data.") from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{_shown(path)} cannot be opened: {error}. Check the name and its permissions.") from error
+        raise DatasetError(f"{shown(path)} cannot be opened: {error}. Check the name and its permissions.") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise DatasetError(f"{_shown(path)} is {kind}; expected a picture file.")
+        raise DatasetError(f"{shown(path)} is {kind}; expected a picture file.")
     if status.st_size == 0:
-        raise DatasetError(f"{_shown(path)} is empty (0 bytes). Replace it, or take it out of the data.")
+        raise DatasetError(f"{shown(path)} is empty (0 bytes). Replace it, or take it out of the data.")
 
 
 def _check_size(path: Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise DatasetError(f"{_shown(path)} is too large: {_too_large(f'{width} x {height} pixels')}")
+        raise DatasetError(f"{shown(path)} is too large: {_too_large(f'{width} x {height} pixels')}")
     if width * height == 0:
-        raise DatasetError(f"{_shown(path)} has no pixels ({width} x {height}). Take it out of the data.")
+        raise DatasetError(f"{shown(path)} has no pixels ({width} x {height}). Take it out of the data.")
 
 
 def _too_large(found: str) -> str:
     return f"{found.rstrip('.')}; at most {MAX_PIXELS:,} are decoded. Scale it down, or take it out of the data."
-
-
-def _shown(path: Path) -> str:
-    """A path fit for a message: a name with control characters or bytes that are no text is shown escaped."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
 
 
 _quiet_lock = threading.Lock()
