@@ -1,4 +1,4 @@
-"""Samples -> one batch: pictures stacked, captions and paths in lists. A plain function, so that workers can have it."""
+"""Items -> one batch: pictures stacked, captions and paths in lists. A plain function: workers can be sent it."""
 
 from collections.abc import Sequence
 from typing import TypedDict

@@ -78,12 +78,11 @@ def find_manifest(dataset_dir: Path, manifest: str | os.PathLike[str] | None) ->
     else:
         looked_at = [Path(manifest), dataset_dir / manifest]
     for path in looked_at:
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113  Path.is_file raises where a folder may not be entered
             return path
-    what = "is not a file" if looked_at[0].exists() else "does not exist"
     raise DatasetError(
-        f"The manifest {shown(looked_at[0])} {what}: expected a JSON file that maps picture names to captions. "
-        f"{hint_from(list_folder(dataset_dir))}"
+        f"The manifest {shown(looked_at[0])} does not exist or is not a file: expected a JSON file that maps picture "
+        f"names to captions. {hint_from(list_folder(dataset_dir))}"
     )
 
 
@@ -94,7 +93,10 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
         DatasetError: it does not exist, is no folder, or cannot be read.
     """
     folder = Path(folder)
-    pictures, manifests, subfolders, links = [], [], [], set()
+    pictures: list[str] = []
+    manifests: list[str] = []
+    subfolders: list[str] = []
+    links: set[str] = set()
     texts: dict[str, list[str]] = {}
     try:
         with os.scandir(folder) as entries:
@@ -125,7 +127,9 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
             f"The data folder {shown(folder)} is a file. Give the folder that holds the pictures."
         ) from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"The data folder {shown(folder)} cannot be read: {error}. Check its permissions.") from error
+        raise DatasetError(
+            f"The data folder {shown(folder)} cannot be read: {error}. Check its permissions."
+        ) from error
     return FolderListing(
         folder=folder, pictures=sorted(pictures), texts=texts, manifests=sorted(manifests),
         subfolders=sorted(subfolders), links=frozenset(links),
@@ -159,9 +163,8 @@ def hint_from(listing: FolderListing) -> str:
             inside.append(str(folder / name))
     if inside:
         return f"Captions are in a folder below it: give that one as the data folder ({_some(inside)})."
-    found = [f"{len(listing.pictures)} pictures"] * bool(listing.pictures)
-    found += [f"{len(listing.texts)} .txt files"] * bool(listing.texts)
-    found += [f"{len(listing.subfolders)} folders"] * bool(listing.subfolders)
+    counts = {"picture": len(listing.pictures), ".txt file": len(listing.texts), "folder": len(listing.subfolders)}
+    found = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
     return (
         f"Found there: {', '.join(found) or 'nothing of use'}. Write a .txt file beside each picture, or name the "
         "file that holds the captions with --manifest FILE."

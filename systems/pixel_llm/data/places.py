@@ -9,7 +9,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from systems.pixel_llm.data.formats import list_folder, shown
@@ -41,6 +41,8 @@ class PicturePlaces:
             self._check_name(name)
         found = {name: path for name in names if (path := self._find_under(self._roots, name)) is not None}
         missing = [name for name in names if name not in found]
+        for name in missing:
+            self._check_stays_inside(name)
         if missing and (folder := self._folder_below(missing)) is not None:
             found |= {name: path for name in missing if (path := self._find_under([folder], name)) is not None}
         return found
@@ -58,21 +60,17 @@ class PicturePlaces:
             )
 
     def _find_under(self, roots: Sequence[str], name: str) -> Path | None:
-        """The picture under the first root that has it; None where it is missing."""
-        may_be_missing = False
-        for root in roots:
-            path = os.path.normpath(os.path.join(root, name))  # noqa: PTH118  a Path for each name is slow
-            if not self._is_inside(self._real_folder(os.path.dirname(path))):  # noqa: PTH120
-                continue
-            may_be_missing = True
+        """The picture under the first root that has it and that its name does not leave."""
+        for path in self._paths_inside(roots, name):
             if self._is_picture_file(path, name):
                 return Path(path)
-        if not may_be_missing:
-            raise DatasetError(
-                f"The name {name!r} in {self._manifest()} leaves the data folder. Names must be relative and stay in "
-                f"{' or '.join(map(shown, self._roots))}; put the picture there and correct the name."
-            )
         return None
+
+    def _paths_inside(self, roots: Sequence[str], name: str) -> Iterator[str]:
+        for root in roots:
+            path = os.path.normpath(os.path.join(root, name))  # noqa: PTH118  a Path for each name is slow
+            if self._is_inside(self._real_folder(os.path.dirname(path))):  # noqa: PTH120
+                yield path
 
     def _is_picture_file(self, path: str, name: str) -> bool:
         try:
@@ -95,12 +93,9 @@ class PicturePlaces:
         holding = []
         for subfolder in list_folder(root).subfolders:
             folder = os.path.join(root, subfolder)  # noqa: PTH118
-            if any(self._is_there(folder, name) for name in names[:_NAMES_TO_TELL_A_FOLDER]):
+            if any(self._find_under([folder], name) for name in names[:_NAMES_TO_TELL_A_FOLDER]):
                 holding.append(folder)
         return holding[0] if len(holding) == 1 else None
-
-    def _is_there(self, folder: str, name: str) -> bool:
-        return self._find_under([folder, *self._roots], name) is not None
 
     def _is_inside(self, real_path: str) -> bool:
         return any(real_path == root or real_path.startswith(root.rstrip(os.sep) + os.sep) for root in self._real_roots)
@@ -116,11 +111,20 @@ class PicturePlaces:
                 f"The name {name!r} in {self._manifest()} is absolute. Write it relative to the data folder."
             )
         try:
-            possible = "\0" not in os.fsencode(name).decode("latin-1")
+            name.encode()
         except UnicodeEncodeError:
-            possible = False
-        if not possible:
+            is_text = False
+        else:
+            is_text = True
+        if not is_text or "\0" in name:
             raise DatasetError(f"The name {name!r} in {self._manifest()} cannot be a file name. Correct it there.")
+
+    def _check_stays_inside(self, name: str) -> None:
+        if not any(self._paths_inside(self._roots, name)):
+            raise DatasetError(
+                f"The name {name!r} in {self._manifest()} leaves the data folder. Names must be relative and stay in "
+                f"{' or '.join(map(shown, self._roots))}; put the picture there and correct the name."
+            )
 
     def _manifest(self) -> str:
         return f"the manifest {shown(self._named_in)}" if self._named_in is not None else "the data folder"

@@ -238,4 +238,3 @@ def _warn_of_skipped(place: Path, names_by_reason: dict[str, list[str]]) -> None
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
-
