@@ -1,0 +1,153 @@
+"""`ImageCaptionDataset`: a folder of captioned pictures as a torch dataset.
+
+It reads the samples once, then opens a picture each time one is asked for. All that is drawn at random for an item
+(which of several captions, what the user's transform draws) follows from (seed, epoch, index), so neither the number
+of workers nor the moment of a restart can change it. The epoch lies in shared memory, where worker processes that
+live on from epoch to epoch see it change.
+"""
+
+import operator
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from systems.pixel_llm.data.collate import CaptionBatch, CaptionItem, collate_captions
+from systems.pixel_llm.data.formats import shown
+from systems.pixel_llm.data.images import open_image
+from systems.pixel_llm.data.samples import Sample, read_samples
+from systems.pixel_llm.data.transforms import make_transform
+from systems.pixel_llm.errors import ConfigError, DatasetError
+from systems.pixel_llm.preprocessing import Preprocessing
+from systems.pixel_llm.seeding import derive_seed
+
+__all__ = ["ImageCaptionDataset"]
+
+
+class ImageCaptionDataset(Dataset[CaptionItem]):
+    """The captioned pictures of a folder; `dataset[i]` is `{"image": [3, H, W] float32, "caption", "image_path"}`.
+
+    Args:
+        dataset_dir: the folder that holds the pictures.
+        caption_format: "text" (cat.jpg and cat.txt) or "json" (a manifest maps names to captions).
+        manifest_file: the manifest of the format "json"; left out, `manifest.json` in the folder.
+        transform: called with each picture (PIL, RGB), must give a float tensor [3, H, W]. Left out, the picture is
+            stretched to `image_size` and normalised, as `preprocessing` tells. What it draws from the global
+            generators of Python, numpy and torch follows from (seed, epoch, index); their state is put back afterwards.
+        image_size: (height, width) in pixels; not used with a transform of your own.
+        seed: what is drawn at random follows from it.
+        samples: takes the place of what would be read from the folder, as for one side of a split.
+
+    Raises:
+        DatasetError: the folder does not hold what the format asks for; the message names file and cure. Reading an
+            item raises it too, where the picture cannot be opened.
+        ConfigError: an argument is not of the kind told here.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike[str],
+        caption_format: str = "text",
+        manifest_file: str | os.PathLike[str] | None = None,
+        transform: Callable[[Image.Image], Tensor] | None = None,
+        image_size: tuple[int, int] = (224, 224),
+        *,
+        seed: int = 0,
+        samples: Sequence[Sample] | None = None,
+    ) -> None:
+        if transform is not None and not callable(transform):
+            raise ConfigError(f"transform must be callable with a picture, found {type(transform).__name__}.")
+        if not isinstance(image_size, (tuple, list)):
+            raise ConfigError(f"image_size must be (height, width), two whole numbers above 0, not {image_size!r}.")
+        self.preprocessing = Preprocessing(image_size=tuple(image_size)) if transform is None else None  # type: ignore[arg-type]
+        self.dataset_dir = Path(dataset_dir)
+        self.samples = read_samples(dataset_dir, caption_format, manifest_file) if samples is None else list(samples)
+        """One record a picture, sorted by name where they were read from the folder."""
+        if not self.samples:
+            raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")
+        self.seed = seed
+        self._user_transform = transform
+        self._own_transform = None if self.preprocessing is None else make_transform(self.preprocessing)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def captions(self) -> list[str]:
+        """All captions of all samples, in order: what a tokenizer is fitted to."""
+        return [caption for sample in self.samples for caption in sample.captions]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw captions and transforms for this epoch from now on, in worker processes too."""
+        self._epoch.fill_(epoch)
+
+    def get_collate_fn(self) -> Callable[[Sequence[CaptionItem]], CaptionBatch]:
+        """What a DataLoader needs as `collate_fn` to make `{"images", "captions", "image_paths"}` of these items."""
+        return collate_captions
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> CaptionItem:
+        index = operator.index(index)
+        if not -len(self.samples) <= index < len(self.samples):
+            raise IndexError(f"The dataset has {len(self.samples)} samples; there is none at {index}.")
+        index %= len(self.samples)
+        sample, place = self.samples[index], (self.seed, int(self._epoch), index)
+        return {
+            "image": self._image(sample.image_path, place),
+            "caption": sample.captions[derive_seed("caption", *place) % len(sample.captions)],
+            "image_path": str(sample.image_path),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy gets an epoch of its own, which its workers must see change too."""
+        self.__dict__.update(state)
+        self._epoch.share_memory_()
+
+    def _image(self, path: Path, place: tuple[int, int, int]) -> Tensor:
+        if self._own_transform is not None:
+            return self._own_transform(open_image(path, at_least=self._own_transform.preprocessing.image_size))
+        assert self._user_transform is not None
+        picture = open_image(path)
+        with _global_generators(derive_seed("transform", *place)):
+            image = self._user_transform(picture)
+        return _checked(image, path)
+
+
+def _checked(image: object, path: Path) -> Tensor:
+    """The transform's result as float32 [3, H, W]."""
+    if isinstance(image, Tensor):
+        found = f"a tensor {list(image.shape)} of {image.dtype}"
+        if image.is_floating_point() and image.ndim == 3 and image.shape[0] == 3:
+            return image.to(torch.float32)
+    else:
+        found = type(image).__name__
+    raise ConfigError(
+        f"transform must give a float tensor [3, H, W]; for {shown(path)} it gave {found}. With torchvision, end it "
+        "with ToTensor() and Normalize(...)."
+    )
+
+
+@contextmanager
+def _global_generators(seed: int) -> Iterator[None]:
+    """Python's, numpy's and torch's global generators seeded inside, and afterwards as they were.
+
+    Of torch only the generator of the CPU: `torch.manual_seed` would reach into the GPU's, which draws dropout.
+    """
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)

@@ -1,0 +1,171 @@
+"""Open one picture safely: any JPEG, PNG, WebP, BMP, GIF or TIFF -> RGB, upright, alpha laid on white; else one error.
+
+The kind is told by the content, never by the name. The file is looked at before it is opened (a pipe would block for
+ever) and the size before it is decoded (a few kilobytes can claim gigabytes). Decoding happens once and any failure
+ends in a DatasetError: a second attempt at a damaged file can succeed with wrong pixels. The EXIF turn comes after
+that, then the conversion to RGB, which this module does itself where Pillow would clip 16-bit gray or drop alpha.
+"""
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from systems.pixel_llm.data.formats import shown
+from systems.pixel_llm.errors import DatasetError
+
+__all__ = ["MAX_PIXELS", "PICTURE_KINDS", "open_image", "to_rgb"]
+
+PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""The kinds of file that are decoded. Others, such as EPS, would start programs or reach little-tested decoders."""
+
+MAX_PIXELS = 89_478_485
+"""Pictures of more pixels are refused before decoding: 256 MiB as RGB, the level at which Pillow warns."""
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT_BY = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """The picture as PIL RGB, fully decoded, turned as its EXIF says; of an animation, the first frame.
+
+    `at_least=(height, width)` tells that the picture will be scaled down to about that size: a JPEG that is far
+    larger is then decoded at 1/2, 1/4 or 1/8, never to less than twice that size. It is several times faster.
+
+    Raises:
+        DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
+            names it and says what to do.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    try:
+        with _quiet_pillow(), path.open("rb") as file, Image.open(file, formats=PICTURE_KINDS) as image:
+            _check_size(path, image)
+            if at_least is not None:
+                # The EXIF turn is not known yet, so both sides allow for the longer one.
+                side = 2 * max(at_least)
+                image.draft(None, (side, side))
+            image.load()
+            return to_rgb(_upright(image))
+    except DatasetError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DatasetError(
+            f"{shown(path)} is not a picture that can be read: expected the content of a JPEG, PNG, WebP, BMP, GIF or "
+            "TIFF file. Convert it to one of these, or take it out of the data."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{shown(path)} is too large: {_too_large(str(error))}") from error
+    # Decoders raise whatever a broken file leads them to: OSError, ValueError, SyntaxError, EOFError, struct.error...
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise DatasetError(
+            f"{shown(path)} cannot be decoded: {reason}. The file is damaged or not readable; replace it, or take it "
+            "out of the data."
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL picture as RGB: alpha and transparent colours laid on white, 16-bit and float gray scaled to 8 bits.
+
+    An RGB picture without transparency is returned as it is. Integer gray wider than 8 bits is read as 0..65535; float
+    gray as 0..1 where no value is above 1, else as 0..255.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _wide_gray_to_rgb(image)
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        on_white = Image.new("RGB", image.size, "white")
+        on_white.paste(with_alpha, mask=with_alpha.getchannel("A"))
+        return on_white
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _wide_gray_to_rgb(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values, nan=0.0)
+        top = 1.0 if values.max() <= 1.0 else 255.0
+        gray = np.rint(values.clip(0.0, top) * (255.0 / top)).astype(np.uint8)
+    else:
+        gray = ((values.clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        gray[values == transparent] = 255
+    return Image.fromarray(gray).convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The loaded picture turned as its EXIF says."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:
+        # The pixels are whole; a note beside them that cannot be read tells no turn.
+        return image
+    turn = _UPRIGHT_BY.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _check_is_file(path: Path) -> None:
+    """Only regular files are opened: a pipe would block, a device would never end."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise DatasetError(f"{shown(path)} does not exist. Check the name, or take it out of the data.") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{shown(path)} cannot be opened: {error}. Check the name and its permissions.") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise DatasetError(f"{shown(path)} is {kind}; expected a picture file.")
+    if status.st_size == 0:
+        raise DatasetError(f"{shown(path)} is empty (0 bytes). Replace it, or take it out of the data.")
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DatasetError(f"{shown(path)} is too large: {_too_large(f'{width} x {height} pixels')}")
+    if width * height == 0:
+        raise DatasetError(f"{shown(path)} has no pixels ({width} x {height}). Take it out of the data.")
+
+
+def _too_large(found: str) -> str:
+    return f"{found.rstrip('.')}; at most {MAX_PIXELS:,} are decoded. Scale it down, or take it out of the data."
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filters = ExitStack()
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """No warnings inside, neither printed nor, under an "error" filter, raised: a bad EXIF tag is no bad picture.
+
+    Filters belong to the whole process, so of threads that overlap the first sets them and the last puts them back.
+    """
+    global _quiet_depth
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filters.enter_context(warnings.catch_warnings(action="ignore"))
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filters.close()

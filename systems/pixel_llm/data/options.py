@@ -1,0 +1,41 @@
+"""The settings of the data, each written once: here.
+
+The command line makes a flag of each (`val_manifest` -> `--val-manifest`), and `options.toml` beside a run records
+them. No torch is loaded by this module.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from systems.pixel_llm.errors import ConfigError
+
+__all__ = ["DataOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where captions are read from and how pictures are handed to the model.
+
+    Raises:
+        ConfigError: a value is out of range; the message names the setting, what was found and what is allowed.
+    """
+
+    manifest: Path | None = None
+    """JSON file of picture names and captions. Left out: manifest.json in the data folder, else .txt files beside the
+    pictures."""
+    val_manifest: Path | None = None
+    """JSON file of the pictures to validate on."""
+    batch_size: int = 64
+    """Pictures a training step."""
+    num_workers: int | None = None
+    """Processes that read pictures. Left out: chosen by the number of processor cores and pictures."""
+    validation_fraction: float = 0.1
+    """Share of the pictures held back for validation where no validation data is given."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
+        if not 0 < self.validation_fraction < 1:
+            raise ConfigError(f"validation_fraction must be above 0 and below 1, not {self.validation_fraction}.")

@@ -1,0 +1,55 @@
+"""Hold back some pictures for validation, by a hash of their names.
+
+Each picture's side follows from its name, the seed and the fraction alone, so pictures that are added later move
+none of the old ones, and two machines agree. The one exception: a side that would be empty gets the nearest picture.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.errors import ConfigError
+
+__all__ = ["split_samples"]
+
+
+def split_samples(
+    samples: Sequence[Sample], *, dataset_dir: str | os.PathLike[str], fraction: float, seed: int = 0
+) -> tuple[list[Sample], list[Sample]]:
+    """(train, validation), each in the order of `samples`; about `fraction` of the pictures are for validation.
+
+    The name that counts is the picture's path relative to `dataset_dir`, so a folder can be moved as a whole. All
+    samples of one picture are on one side. With two pictures or more neither side is empty; a single picture is for
+    training.
+
+    Raises:
+        ConfigError: `fraction` is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"fraction must be above 0 and below 1, not {fraction!r}: the share held for validation.")
+    names = [_name(sample.image_path, Path(dataset_dir)) for sample in samples]
+    place_by_name = {name: _place(name, seed) for name in names}
+    held_back = {name for name, place in place_by_name.items() if place < fraction}
+    if len(place_by_name) == 1:
+        held_back = set()
+    elif place_by_name and not held_back:
+        held_back = {min(place_by_name, key=place_by_name.__getitem__)}
+    elif len(held_back) == len(place_by_name):
+        held_back -= {max(place_by_name, key=place_by_name.__getitem__)} if held_back else set()
+    train = [sample for sample, name in zip(samples, names, strict=True) if name not in held_back]
+    validation = [sample for sample, name in zip(samples, names, strict=True) if name in held_back]
+    return train, validation
+
+
+def _name(path: Path, dataset_dir: Path) -> str:
+    """The same text for the same picture on every system: "/" between folders, accents composed (NFC)."""
+    return unicodedata.normalize("NFC", Path(os.path.relpath(path, dataset_dir)).as_posix())
+
+
+def _place(name: str, seed: int) -> float:
+    """A number in [0, 1), spread evenly over names."""
+    digest = hashlib.blake2b(f"split:{seed}:{name}".encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
