@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -33,9 +34,9 @@ class ShapesDataset(Dataset[dict[str, Any]]):
     """`num_samples` pictures of one or two shapes; item i = {"image": [3, H, W] float32, "caption", "image_path"}.
 
     The splits: "train" (one object, or two in about 30 % of the pictures), and three that share no caption with it:
-    "combinations" (one object; each two attributes were seen together in training, all of them together were not), "two"
-    (two objects, in combinations not trained on) and "pairs" (one object of a colour that training never shows with
-    that shape).
+    "combinations" (one object; each two attributes were seen together in training, all of them together were not),
+    "two" (two objects, in combinations not trained on) and "pairs" (one object of a colour that training never shows
+    with that shape).
 
     Sample i is a function of (split, seed, epoch, i); with `fresh_each_epoch=False`, of (split, seed, i). No picture is
     on disk: `image_path` is a name only.
@@ -101,7 +102,7 @@ class ShapesDataset(Dataset[dict[str, Any]]):
 
         return collate_captions
 
-    def _draw(self, index: int) -> tuple[str, np.ndarray]:
+    def _draw(self, index: int) -> tuple[str, NDArray[np.float32]]:
         """The caption and the `[3, H, W]` pixels in 0..1 of sample `index` of the current epoch."""
         random = self._random(index, epoch=int(self._epoch))
         scene = draw_scene(self.split, random)

@@ -31,15 +31,15 @@ COLOUR_RGB = {
     "brown": (0.46, 0.27, 0.12),
 }
 BACKGROUND_RGB = {
-    "white": (0.97, 0.97, 0.97),
+    "white": (0.98, 0.98, 0.98),
     "gray": (0.55, 0.55, 0.55),
     "black": (0.04, 0.04, 0.04),
     "cyan": (0.45, 0.84, 0.90),
 }
 OUTLINE_RGB = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0)}
-BRIGHTNESS_JITTER = 0.07
+BRIGHTNESS_JITTER = 0.06
 """An object's or background's colour is multiplied by 1 plus or minus this, ..."""
-CHANNEL_JITTER = 0.025
+CHANNEL_JITTER = 0.015
 """... then each channel is moved by up to this."""
 
 # Lengths below are for a picture of 64 x 64 and grow with it.
@@ -49,20 +49,19 @@ RADII = {"small": (5.8, 6.6), "large": (9.6, 10.4)}
 REACH = 1.25
 """The farthest that any shape reaches from its middle, in radii."""
 OUTLINE_WIDTH = 1.75
-PLACE_CENTRES = {
-    "centre": (32.0, 32.0),
-    "top left": (17.5, 17.5),
-    "top right": (46.5, 17.5),
-    "bottom left": (17.5, 46.5),
-    "bottom right": (46.5, 46.5),
+CENTRES: dict[str, tuple[tuple[float, float], ...]] = {
+    "centre": ((32.0, 32.0),),
+    "top left": ((17.5, 17.5),),
+    "top right": ((46.5, 17.5),),
+    "bottom left": ((17.5, 46.5),),
+    "bottom right": ((46.5, 46.5),),
+    "to the left of": ((16.5, 32.0), (47.5, 32.0)),
+    "above": ((32.0, 16.5), (32.0, 47.5)),
 }
+"""Place or relation -> (x, y) of each object's middle."""
 PLACE_JITTER = (1.5, 1.5)
-RELATION_CENTRES = {
-    "to the left of": ((16.0, 32.0), (48.0, 32.0)),
-    "above": ((32.0, 16.0), (32.0, 48.0)),
-}
-# Little along the line that joins the two, so that they never touch; more across it.
-RELATION_JITTER = {"to the left of": (0.7, 3.0), "above": (3.0, 0.7)}
+RELATION_JITTER = {"to the left of": (0.5, 3.0), "above": (3.0, 0.5)}
+"""Little along the line that joins the two, so that they never touch; more across it."""
 
 MAX_TILT = math.radians(6)
 DIRECTION_ANGLES = {None: 0.0, "upward": 0.0, "right": math.pi / 2, "downward": math.pi, "left": -math.pi / 2}
@@ -73,16 +72,11 @@ def draw_scene_pixels(scene: Scene, size: int, random: Random) -> Floats:
     """`[3, size, size]` float32 in 0..1: `scene`, with the jitter that `random` gives."""
     pixels = np.empty((3, size, size), np.float32)
     pixels[:] = _jittered(BACKGROUND_RGB[scene.background], random)
-    if scene.relation is None:
-        assert scene.place is not None
-        centres = (PLACE_CENTRES[scene.place],)
-        jitter = PLACE_JITTER
-    else:
-        centres = RELATION_CENTRES[scene.relation]
-        jitter = RELATION_JITTER[scene.relation]
+    where = scene.place or scene.relation
+    assert where is not None
+    centres, (jitter_x, jitter_y) = CENTRES[where], RELATION_JITTER.get(where, PLACE_JITTER)
     for thing, (x, y) in zip(scene.objects, centres, strict=True):
-        centre = (x + _within(jitter[0], random), y + _within(jitter[1], random))
-        _draw_object(pixels, thing, centre, random)
+        _draw_object(pixels, thing, (x + _within(jitter_x, random), y + _within(jitter_y, random)), random)
     return pixels
 
 
@@ -132,7 +126,8 @@ def _within(bound: float, random: Random) -> float:
 
 
 def _circle(x: Floats, y: Floats, radius: float) -> Floats:
-    return np.sqrt(x * x + y * y) - radius
+    distance: Floats = np.sqrt(x * x + y * y) - np.float32(radius)
+    return distance
 
 
 def _square(x: Floats, y: Floats, radius: float) -> Floats:

@@ -1,9 +1,9 @@
 """What the synthetic pictures show, how it is said, and which scenes the model may train on; no pixels here.
 
 The attributes come first, then `Scene`, whose caption is a function of its attributes alone (two different scenes never
-share one, so exact match is well defined), then the splits: `split_of` gives every scene its one place, by the colour-shape
-pairs kept back and by a hash of the caption, and `draw_scene` draws a scene of a split. `one_object_scenes` lists
-all scenes of one object, for tests and for counting.
+share one, so exact match is well defined), then the splits: `split_of` gives a scene its one split, by the colour-shape
+pairs kept back and by a hash of the caption, and `draw_scene` draws a scene of a split. `one_object_scenes` lists all
+scenes of one object, for tests and for counting.
 """
 
 import itertools
