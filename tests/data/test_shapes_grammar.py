@@ -124,3 +124,9 @@ def test_training_shows_everything_alone_and_in_twos():
 
 def test_two_objects_always_differ_in_colour_or_shape():
     assert all(len(pairs_of(scene)) == 2 for scene in scenes("two", 2000))
+
+
+def test_an_unseen_pair_beside_another_object_belongs_to_no_split():
+    star, circle = (ShapeObject(*words, "small", None, None) for words in (("red", "star"), ("blue", "circle")))
+    for objects in ((star, circle), (circle, star)):
+        assert split_of(Scene(objects, "white", relation="above")) is None
