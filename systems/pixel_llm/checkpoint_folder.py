@@ -127,17 +127,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         status = manifest_path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_MANIFEST_BYTES:
-            raise CheckpointError(f"{manifest_path}: not a manifest (a link, or larger than any). Delete the folder.")
+            raise CheckpointError(f"{manifest_path}: a link, or larger than any manifest. Choose another checkpoint.")
         content = manifest_path.read_bytes()
         fields = json.loads(content)
+        digest = fields.pop("sha256", None) if isinstance(fields, dict) else None
+        # The file must be what write_manifest would write, to the byte: it carries its own digest.
+        is_unchanged = digest is not None and content == _manifest_bytes(fields)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path} is no whole checkpoint: {MANIFEST_FILE} is missing. Choose another checkpoint."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{manifest_path}: not readable ({_brief(error)}). Choose another checkpoint."
-        ) from error
+        raise CheckpointError(f"{manifest_path}: not readable ({error}). Choose another checkpoint.") from error
     if not isinstance(fields, dict) or fields.get("format") != _FORMAT_NAME:
         raise CheckpointError(f"{manifest_path}: not the manifest of a {_FORMAT_NAME}. Choose another folder.")
     version = fields.get("version")
@@ -145,10 +146,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{manifest_path}: format version {version}, and this program reads up to {FORMAT_VERSION}. Update it."
         )
-    fields.pop("sha256", None)
-    # The file must be what write_manifest would write, to the byte: it carries its own digest.
-    if content != _manifest_bytes(fields) or not _are_fields_valid(fields):
-        raise CheckpointError(f"{manifest_path}: damaged, it does not match its own digest. Choose another checkpoint.")
+    if not is_unchanged:
+        raise CheckpointError(f"{manifest_path}: damaged, it differs from its own digest. Choose another checkpoint.")
+    if not _are_fields_valid(fields):
+        raise CheckpointError(
+            f"{manifest_path}: it has fields that no manifest has, or files outside its folder. Choose another "
+            "checkpoint, and do not trust where this one came from."
+        )
     return fields
 
 
@@ -161,6 +165,7 @@ def _are_fields_valid(fields: dict[str, Any]) -> bool:
     metric, files = fields.get("metric"), fields.get("files")
     return (
         all(type(fields.get(name)) is int for name in ("version", "sequence", "epoch"))
+        and fields["version"] >= 1
         and isinstance(fields.get("name"), str)
         and isinstance(fields.get("keep"), bool)
         and (metric is None or (type(metric) in (int, float) and math.isfinite(metric)))
@@ -279,15 +284,22 @@ def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
 
 def is_checkpoint_folder(path: Path) -> bool:
     """Whether `path` is a checkpoint, damaged or not, rather than a folder of something else."""
-    return (path / MANIFEST_FILE).exists() or (path / TRAINING_STATE_FILE).exists()
+    try:
+        return (path / MANIFEST_FILE).exists() or (path / TRAINING_STATE_FILE).exists()
+    except OSError:  # a folder that is not ours to look into
+        return False
 
 
 def _checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
     """(name, path) of each; one caught in the middle of being replaced counts under its own name."""
-    if not checkpoint_dir.is_dir():
+    try:
+        paths = list(checkpoint_dir.iterdir())
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint_dir} cannot be read ({error}). Name a folder of checkpoints.") from error
     found = {}
-    for path in checkpoint_dir.iterdir():
+    for path in paths:
         name = path.name.removeprefix(OLD_PREFIX)
         is_replaced = name != path.name and (checkpoint_dir / name).exists()
         if name.startswith(".") or is_replaced or path.is_symlink() or not is_checkpoint_folder(path):
@@ -324,7 +336,3 @@ def best_record(records: Iterable[CheckpointRecord], metric_mode: str) -> Checkp
 def latest_record(records: Sequence[CheckpointRecord]) -> CheckpointRecord | None:
     """The one saved last; None where there is none."""
     return max(records, key=lambda record: record.sequence, default=None)
-
-
-def _brief(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -49,6 +49,7 @@ def durable_folder(parent: Path, name: str) -> Iterator[Path]:
         CheckpointError: `parent/name` exists and is no checkpoint, or what was written does not match its manifest.
         OSError: the disk is full, read-only or failing.
     """
+    _refuse_foreign(parent / name)
     _make_folder(parent)
     working = parent / _hidden_name(_WORKING_PREFIX, name)
     working.mkdir()
@@ -106,8 +107,11 @@ def _is_stale(path: Path) -> bool:
     if match is None or path.is_symlink():
         return False
     host, process_id, token = match[1], int(match[2]), match[3]
-    if time.time() - path.stat().st_mtime > _MAX_AGE_SECONDS:
-        return True
+    try:
+        if time.time() - path.stat().st_mtime > _MAX_AGE_SECONDS:
+            return True
+    except FileNotFoundError:  # its writer has just finished
+        return False
     if host != _HOST:
         return False
     if process_id == os.getpid():
@@ -140,11 +144,15 @@ def _make_folder(folder: Path) -> None:
     _sync(folder.parent)
 
 
+def _refuse_foreign(final: Path) -> None:
+    if os.path.lexists(final) and (final.is_symlink() or not is_checkpoint_folder(final)):
+        raise CheckpointError(f"{final} exists and is no checkpoint. Move it away, or choose another checkpoint name.")
+
+
 def _put_in_place(working: Path, final: Path) -> None:
     old = final.with_name(OLD_PREFIX + final.name)
+    _refuse_foreign(final)
     has_old = final.exists()
-    if has_old and not is_checkpoint_folder(final):
-        raise CheckpointError(f"{final} exists and is no checkpoint. Move it away, or choose another checkpoint name.")
     if has_old:
         final.replace(old)
     try:
@@ -162,7 +170,7 @@ def _sync(path: Path) -> None:
     """Bring a file's bytes, or a folder's entries, from the operating system's memory to the disk."""
     if os.name != "posix" and path.is_dir():  # only there can a folder be opened
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
