@@ -1,0 +1,338 @@
+"""The folder of one checkpoint, as every reader sees it: its manifest, what a sound one is, and which one to take.
+
+A checkpoint `<checkpoint_dir>/<name>/` is a model folder plus training state plus `MANIFEST.json`, which lists every
+file with its size and sha256 and was written last. `write_manifest` and `read_manifest` are the two ends of that file;
+`verify_files` compares a folder with it; `scan_checkpoints` and `list_checkpoints` read what a directory of checkpoints
+holds, since the disk is the only index there is; `rank_records`, `best_record` and `latest_record` choose among them.
+
+Nothing here trusts the folder: a name that leaves it, a link, a changed byte are all a CheckpointError. Reading never
+changes the disk. Layer 1: no torch, so that captioning can choose a checkpoint without the training package.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_hint
+
+__all__ = [
+    "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OLD_PREFIX", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
+    "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
+    "is_checkpoint_folder", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
+    "verify_files", "write_manifest",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "MANIFEST.json"
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+TRAINING_STATE_FILE = "training_state.json"
+OLD_PREFIX = ".old-"
+"""A checkpoint that is being replaced waits under this prefix; where its name is missing, it is the checkpoint."""
+
+_FORMAT_NAME = "pixel-llm checkpoint"
+_MAX_MANIFEST_BYTES = 1 << 20  # a real one has a few hundred
+_CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecord:
+    """What the manifest of one checkpoint says of it."""
+
+    name: str
+    path: Path
+    epoch: int
+    """Completed epochs."""
+    metric: float | None
+    """Always finite; None where there was none, or none that is a number."""
+    sequence: int
+    """Counts the saves into this directory: the higher, the later."""
+    keep: bool
+    """Never pruned: saved so, or copied or renamed by hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointScan:
+    """What a directory of checkpoints holds."""
+
+    records: tuple[CheckpointRecord, ...]
+    """Checkpoints with a sound manifest and files of the right sizes, oldest first."""
+    damaged: dict[str, str]
+    """name -> what is wrong with it."""
+    last_sequence: int
+    """Highest sequence number in any readable manifest; 0 where there is none."""
+
+
+def check_checkpoint_name(name: str) -> None:
+    """Make sure that `name` can be the folder of a checkpoint.
+
+    Raises:
+        ConfigError: it is not a plain folder name.
+    """
+    if not isinstance(name, str) or not _CHECKPOINT_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot name a checkpoint: expected 1 to 200 letters (a-z, A-Z), digits, '.', '_' or '-', not "
+            "starting with '.'. Choose a name such as 'epoch_5'."
+        )
+
+
+# --- the manifest -----------------------------------------------------------------------------------------------------
+
+
+def write_manifest(
+    folder: Path, name: str, *, sequence: int, epoch: int, metric: float | None, keep: bool
+) -> dict[str, Any]:
+    """Write `folder/MANIFEST.json` over all the files that `folder` holds now, and return its fields.
+
+    Raises:
+        CheckpointError: `folder` holds something that is not a plain file with a plain name.
+    """
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if not _FILE_NAME.fullmatch(path.name) or not stat.S_ISREG(path.lstat().st_mode):
+            raise CheckpointError(f"{path}: a checkpoint holds plain files only. Write no folder or link there.")
+        files[path.name] = {"size": path.stat().st_size, "sha256": _sha256_of(path)}
+    fields = {
+        "format": _FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "name": name,
+        "sequence": sequence,
+        "epoch": epoch,
+        "metric": metric,
+        "keep": keep,
+        "files": files,
+    }
+    (folder / MANIFEST_FILE).write_bytes(_manifest_bytes(fields))
+    return fields
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of the checkpoint folder `path`: format, version, name, sequence, epoch, metric, keep, files.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of a newer version, or lists files outside the folder.
+    """
+    manifest_path = path / MANIFEST_FILE
+    try:
+        status = manifest_path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_MANIFEST_BYTES:
+            raise CheckpointError(f"{manifest_path}: a link, or larger than any manifest. Choose another checkpoint.")
+        content = manifest_path.read_bytes()
+        fields = json.loads(content)
+        digest = fields.pop("sha256", None) if isinstance(fields, dict) else None
+        # The file must be what write_manifest would write, to the byte: it carries its own digest.
+        is_unchanged = digest is not None and content == _manifest_bytes(fields)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} is no whole checkpoint: {MANIFEST_FILE} is missing. Choose another checkpoint."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{manifest_path}: not readable ({error}). Choose another checkpoint.") from error
+    if not isinstance(fields, dict) or fields.get("format") != _FORMAT_NAME:
+        raise CheckpointError(f"{manifest_path}: not the manifest of a {_FORMAT_NAME}. Choose another folder.")
+    version = fields.get("version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{manifest_path}: format version {version}, and this program reads up to {FORMAT_VERSION}. Update it."
+        )
+    if not is_unchanged:
+        raise CheckpointError(f"{manifest_path}: damaged, it differs from its own digest. Choose another checkpoint.")
+    if not _are_fields_valid(fields):
+        raise CheckpointError(
+            f"{manifest_path}: it has fields that no manifest has, or files outside its folder. Choose another "
+            "checkpoint, and do not trust where this one came from."
+        )
+    return fields
+
+
+def _manifest_bytes(fields: dict[str, Any]) -> bytes:
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return (json.dumps({**fields, "sha256": digest}, indent=2) + "\n").encode()
+
+
+def _are_fields_valid(fields: dict[str, Any]) -> bool:
+    metric, files = fields.get("metric"), fields.get("files")
+    return (
+        all(type(fields.get(name)) is int for name in ("version", "sequence", "epoch"))
+        and fields["version"] >= 1
+        and isinstance(fields.get("name"), str)
+        and isinstance(fields.get("keep"), bool)
+        and (metric is None or (type(metric) in (int, float) and math.isfinite(metric)))
+        and isinstance(files, dict)
+        and all(_is_file_entry_valid(name, entry) for name, entry in files.items())
+    )
+
+
+def _is_file_entry_valid(name: str, entry: Any) -> bool:
+    # A plain name cannot leave the folder: no separator, no drive, no leading dot.
+    return (
+        _FILE_NAME.fullmatch(name) is not None
+        and isinstance(entry, dict)
+        and type(entry.get("size")) is int
+        and isinstance(entry.get("sha256"), str)
+        and _SHA256.fullmatch(entry["sha256"]) is not None
+    )
+
+
+# --- is a checkpoint sound? -------------------------------------------------------------------------------------------
+
+
+def verify_files(path: Path, *, deep: bool) -> None:
+    """Compare the files of the checkpoint folder `path` with its manifest: their sizes and, where `deep`, every byte.
+
+    Raises:
+        CheckpointError: the manifest is unusable, or a file is missing, a link, of another size or changed.
+    """
+    _verify_against(read_manifest(path), path, deep=deep)
+
+
+def _verify_against(manifest: dict[str, Any], path: Path, *, deep: bool) -> None:
+    for name, entry in manifest["files"].items():
+        problem = _file_problem(path / name, size=entry["size"], sha256=entry["sha256"] if deep else None)
+        if problem is not None:
+            raise CheckpointError(f"{path / name}: damaged, {problem}. Choose another checkpoint.")
+
+
+def _file_problem(path: Path, *, size: int, sha256: str | None) -> str | None:
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return "it is not a plain file"
+        if status.st_size != size:
+            return f"it has {status.st_size} bytes and its manifest says {size}"
+        if sha256 is not None and _sha256_of(path) != sha256:
+            return "its content is not what was saved (sha256 differs)"
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return f"it cannot be read ({error})"
+    return None
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- which checkpoints are there? -------------------------------------------------------------------------------------
+
+
+def list_checkpoints(checkpoint_dir: Path) -> list[CheckpointRecord]:
+    """The checkpoints in `checkpoint_dir`, oldest first; a warning in the log names each damaged one left out."""
+    scan = scan_checkpoints(checkpoint_dir)
+    for reason in scan.damaged.values():
+        logger.warning("Checkpoint left out: %s", reason)
+    return list(scan.records)
+
+
+def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
+    """Read the manifests and file sizes of all checkpoints in `checkpoint_dir`, which may be missing.
+
+    Links and folders that are no checkpoints are passed over.
+    """
+    records: list[CheckpointRecord] = []
+    damaged: dict[str, str] = {}
+    last_sequence = 0
+    for name, path in _checkpoint_folders(checkpoint_dir):
+        try:
+            manifest = read_manifest(path)
+            last_sequence = max(last_sequence, manifest["sequence"])
+            _verify_against(manifest, path, deep=False)
+        except CheckpointError as error:
+            damaged[name] = str(error)
+            continue
+        records.append(
+            CheckpointRecord(
+                name=name,
+                path=path,
+                epoch=manifest["epoch"],
+                metric=manifest["metric"],
+                sequence=manifest["sequence"],
+                keep=manifest["keep"] or manifest["name"] != name,
+            )
+        )
+    records.sort(key=lambda record: (record.sequence, record.name))
+    return CheckpointScan(records=tuple(records), damaged=damaged, last_sequence=last_sequence)
+
+
+def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
+    """The folder of the checkpoint `name`, damaged or not.
+
+    Raises:
+        ConfigError: `name` is not a plain folder name.
+        CheckpointError: there is none; the message names those that there are.
+    """
+    check_checkpoint_name(name)
+    for path in (checkpoint_dir / name, checkpoint_dir / (OLD_PREFIX + name)):
+        if is_checkpoint_folder(path):
+            return path
+    known = [each for each, _ in _checkpoint_folders(checkpoint_dir)]
+    hint = nearest_name_hint(name, known) if known else "It holds no checkpoint at all: check the folder's name."
+    raise CheckpointError(f"{checkpoint_dir} has no checkpoint {name!r}. {hint}")
+
+
+def is_checkpoint_folder(path: Path) -> bool:
+    """Whether `path` is a checkpoint, damaged or not, rather than a folder of something else."""
+    try:
+        return (path / MANIFEST_FILE).exists() or (path / TRAINING_STATE_FILE).exists()
+    except OSError:  # a folder that is not ours to look into
+        return False
+
+
+def _checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
+    """(name, path) of each; one caught in the middle of being replaced counts under its own name."""
+    try:
+        paths = list(checkpoint_dir.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint_dir} cannot be read ({error}). Name a folder of checkpoints.") from error
+    found = {}
+    for path in paths:
+        name = path.name.removeprefix(OLD_PREFIX)
+        is_replaced = name != path.name and (checkpoint_dir / name).exists()
+        if name.startswith(".") or is_replaced or path.is_symlink() or not is_checkpoint_folder(path):
+            continue
+        found[name] = path
+    return sorted(found.items())
+
+
+# --- which one to take ------------------------------------------------------------------------------------------------
+
+
+def rank_records(records: Iterable[CheckpointRecord], metric_mode: str) -> list[CheckpointRecord]:
+    """Those with a metric, best first; of equals the earliest. `metric_mode` is "min" or "max".
+
+    Raises:
+        ConfigError: `metric_mode` is neither.
+    """
+    if metric_mode not in ("min", "max"):
+        raise ConfigError(f"metric_mode must be 'min' (lower is better) or 'max', not {metric_mode!r}.")
+    sign = 1 if metric_mode == "min" else -1
+    measured = [
+        (sign * record.metric, record.sequence, record)
+        for record in records
+        if record.metric is not None and math.isfinite(record.metric)
+    ]
+    return [record for *_, record in sorted(measured, key=lambda item: item[:2])]
+
+
+def best_record(records: Iterable[CheckpointRecord], metric_mode: str) -> CheckpointRecord | None:
+    """The one with the best metric; None where none has one."""
+    return next(iter(rank_records(records, metric_mode)), None)
+
+
+def latest_record(records: Sequence[CheckpointRecord]) -> CheckpointRecord | None:
+    """The one saved last; None where there is none."""
+    return max(records, key=lambda record: record.sequence, default=None)

@@ -1,0 +1,315 @@
+"""What the files of a checkpoint hold: a model's and an optimizer's tensors in, the same model and optimizer out.
+
+`write_model` and `write_training_state` fill a folder. `prepare_model` and `prepare_optimizer` read one: they check
+everything against the live objects first and change nothing, and give back the action that then applies it. A model
+that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the state dict
+is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
+
+An optimizer's state is stored by position, so the names and shapes of its parameters are stored with it and compared.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from systems.pixel_llm.checkpoint_folder import MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
+from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.training.state_codec import decode_state, encode_state
+
+__all__ = [
+    "FolderModel", "prepare_model", "prepare_optimizer", "read_training_state", "unwrapped", "write_model",
+    "write_training_state",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+_ALIASES = "aliases"
+# How a step is computed, not what: these stay as the live optimizer was made.
+_IMPLEMENTATION_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
+# State of torch.optim's optimizers that has the shape of its parameter. Their fused kernels do not check it.
+_ELEMENTWISE_STATE = {
+    "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta",
+    "sum", "ax", "prev", "step_size",
+}  # fmt: skip
+
+
+@runtime_checkable
+class FolderModel(Protocol):
+    """A model that writes and reads its own files in a folder, `model.safetensors` among them."""
+
+    def save_pretrained(self, folder: Path) -> object:
+        """Write all files into the existing `folder`."""
+
+    def load_weights(self, folder: Path, device: torch.device | None = None) -> object:
+        """Check that `folder` fits this model, then take its weights in place; parameters stay the same objects."""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile's and data-parallel wrappers: those with one child, so named, and nothing else."""
+    children = dict(model.named_children())
+    own = [*model.parameters(recurse=False), *model.buffers(recurse=False)]
+    if not own and len(children) == 1 and (name := next(iter(children))) in ("_orig_mod", "module"):
+        return unwrapped(children[name])
+    return model
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_model(model: nn.Module, folder: Path) -> None:
+    """Write the files of `model`, which is unwrapped, into `folder`.
+
+    Raises:
+        CheckpointError: its state dict holds something else than dense tensors.
+        OSError: the disk is full or failing.
+    """
+    if isinstance(model, FolderModel):
+        model.save_pretrained(folder)
+        return
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first_names: dict[tuple[Any, ...], str] = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+            kind = "sparse or meta tensor" if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(
+                f"{type(model).__name__}: {name!r} in its state dict is a {kind}; a checkpoint holds dense tensors only. "
+                "Make it a tensor, or leave it out of the state dict."
+            )
+        first_name = first_names.setdefault(_memory(value), name) if value.numel() else name
+        if first_name == name:
+            tensors[name] = value
+        else:
+            aliases[name] = first_name
+    _write_tensors(folder / MODEL_FILE, tensors, metadata={_ALIASES: json.dumps(aliases)} if aliases else {})
+
+
+def write_training_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, *, training_state: dict[str, Any] | None
+) -> None:
+    """Write `training_state.json` and, where there is an optimizer, `optimizer.safetensors`.
+
+    Raises:
+        CheckpointError: a value cannot be saved; the message names its place.
+        OSError: the disk is full or failing.
+    """
+    tree, tensors = encode_state(training_state, where="training_state")
+    if tensors:
+        raise CheckpointError(f"{next(iter(tensors))} is a tensor. Store numbers: training_state goes into JSON.")
+    content = {"training_state": tree, "optimizer": None}
+    if optimizer is not None:
+        optimizer_tree, tensors = encode_state(optimizer.state_dict(), where="optimizer")
+        _write_tensors(folder / OPTIMIZER_FILE, tensors, metadata={})
+        content["optimizer"] = {
+            "class": type(optimizer).__name__,
+            "parameters": _describe_parameters(optimizer, model),
+            "state": optimizer_tree,
+        }
+    (folder / TRAINING_STATE_FILE).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str]) -> None:
+    # The format wants each tensor contiguous in memory of its own; views into a shared one are copied.
+    ready, seen = {}, set()
+    for name, tensor in tensors.items():
+        ready[name] = tensor.detach().contiguous()
+        storage = ready[name].untyped_storage().data_ptr()
+        if storage in seen:
+            ready[name] = ready[name].clone()
+        seen.add(storage)
+    try:
+        save_file(ready, path, metadata={"format": "pt", **metadata})
+    except SafetensorError as error:
+        raise OSError(f"{path.name}: {error}") from error
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for two tensors that are the same view of the same memory."""
+    storage = tensor.untyped_storage().data_ptr()
+    return (tensor.device, storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+
+
+def _describe_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[list[dict[str, Any]]]:
+    """Name (None outside the model) and shape of each parameter of each group."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [
+        [{"name": names.get(id(parameter)), "shape": list(parameter.shape)} for parameter in group["params"]]
+        for group in optimizer.param_groups
+    ]
+
+
+# --- reading the model ------------------------------------------------------------------------------------------------
+
+
+def prepare_model(model: nn.Module, folder: Path, device: torch.device | None) -> Callable[[], None]:
+    """Check that the weights in `folder` fit `model`, which is unwrapped, and return the action that takes them.
+
+    A `FolderModel` checks by itself, in the action. The tensors are read to `device` (the CPU if None).
+
+    Raises:
+        CheckpointError: names or shapes differ; the message tells which.
+    """
+    if isinstance(model, FolderModel):
+        return lambda: _load_folder_model(model, folder, device)
+    path = folder / MODEL_FILE
+    shapes, aliases = _read_shapes(path)
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    problems = [
+        *(f"missing {name}" for name in own if name not in shapes),
+        *(f"unexpected {name}" for name in shapes if name not in own and name not in aliases),
+        *(
+            f"{name} has shape {list(shapes[name])}, the model {list(own[name])}"
+            for name in own
+            if name in shapes and shapes[name] != own[name]
+        ),
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path} does not fit this {type(model).__name__}: {_first_of(problems)}. Build the model with the "
+            "settings that it was saved with."
+        )
+    tensors = _read_tensors(path, device)
+    for alias, name in aliases.items():
+        if alias in own:
+            tensors[alias] = tensors[name]
+
+    def apply() -> None:
+        try:
+            model.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} could not be loaded: {error}") from error
+
+    return apply
+
+
+def _load_folder_model(model: FolderModel, folder: Path, device: torch.device | None) -> None:
+    model.load_weights(folder, device=device)
+
+
+def _read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """The shape of every name in a file of tensors, aliases included, and the aliases: alias -> stored name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+            aliases = json.loads((file.metadata() or {}).get(_ALIASES, "{}"))
+        shapes.update({alias: shapes[name] for alias, name in aliases.items()})
+    except (SafetensorError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: no readable file of tensors ({error}). Choose another checkpoint.") from error
+    return shapes, aliases
+
+
+def _read_tensors(path: Path, device: torch.device | None) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt", device=str(device or "cpu")) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: no readable file of tensors ({error}). Choose another checkpoint.") from error
+
+
+# --- reading the training state ---------------------------------------------------------------------------------------
+
+
+def read_training_state(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The caller's training state as it was saved, and what is noted of the optimizer; None for what there is not.
+
+    Raises:
+        CheckpointError: `training_state.json` is missing or not what a save writes.
+    """
+    path = folder / TRAINING_STATE_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return decode_state(content["training_state"], {}), content["optimizer"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable ({error!r}). Choose another checkpoint.") from error
+
+
+def prepare_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, folder: Path, saved: dict[str, Any] | None
+) -> Callable[[], None]:
+    """Check that the optimizer state in `folder` fits, and return the action that takes it once the weights are loaded.
+
+    Args:
+        optimizer: over parameters of `model`; its implementation options (fused, foreach) stay as they are.
+        model: unwrapped.
+        folder: the checkpoint.
+        saved: what `read_training_state` tells of the optimizer.
+
+    Raises:
+        CheckpointError: there is no optimizer state, or it is of another kind of optimizer or of other parameters.
+    """
+    if saved is None:
+        raise CheckpointError(
+            f"{folder} was saved without an optimizer. Pass optimizer=None to load the weights alone."
+        )
+    path = folder / OPTIMIZER_FILE
+    try:
+        state = decode_state(saved["state"], _read_tensors(path, None))
+        problem = _optimizer_problem(optimizer, model, saved, state, shapes=_shapes_after_load(model, folder))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not the state of an optimizer ({error!r}). Choose another.") from error
+    if problem is not None:
+        raise CheckpointError(
+            f"{path} does not fit: {problem}. Build model and optimizer as they were saved, or pass optimizer=None "
+            "to load the weights alone."
+        )
+    return lambda: _load_optimizer(optimizer, state, path)
+
+
+def _shapes_after_load(model: nn.Module, folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the model's parameters once the weights of `folder` are in: a `FolderModel` may resize its own."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    if isinstance(model, FolderModel):
+        saved_shapes, _ = _read_shapes(folder / MODEL_FILE)
+        shapes.update({name: shape for name, shape in saved_shapes.items() if name in shapes})
+    return shapes
+
+
+def _optimizer_problem(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    saved: dict[str, Any],
+    state: dict[str, Any],
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> str | None:
+    if saved["class"] != type(optimizer).__name__:
+        return f"it is the state of {saved['class']}, and this optimizer is {type(optimizer).__name__}"
+    found, expected = saved["parameters"], _describe_parameters(optimizer, model)
+    sizes_found, sizes_expected = [len(group) for group in found], [len(group) for group in expected]
+    if sizes_found != sizes_expected or sizes_found != [len(group["params"]) for group in state["param_groups"]]:
+        return f"its groups have {sizes_found} parameters, and this optimizer's have {sizes_expected}"
+    position = 0
+    for found_group, expected_group, group in zip(found, expected, state["param_groups"], strict=True):
+        for there, here, index in zip(found_group, expected_group, group["params"], strict=True):
+            shape = shapes.get(here["name"], tuple(here["shape"]))
+            if there["name"] != here["name"] or tuple(there["shape"]) != shape:
+                return (
+                    f"parameter {position} is {there['name']} {there['shape']} there and {here['name']} {list(shape)} "
+                    "here"
+                )
+            for key, value in state["state"].get(index, {}).items():
+                is_checked = key in _ELEMENTWISE_STATE and type(optimizer).__module__.startswith("torch.optim")
+                if is_checked and isinstance(value, Tensor) and tuple(value.shape) != shape:
+                    return f"{key} of {here['name']} has shape {list(value.shape)}, the parameter {list(shape)}"
+            position += 1
+    return None
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    for group, live in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        for key, value in live.items():
+            if key in _IMPLEMENTATION_OPTIONS and key in group:
+                group[key] = value
+            elif isinstance(value, Tensor) and isinstance(group.get(key), Tensor):  # such as a learning rate
+                group[key] = group[key].to(value.device)
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} could not be loaded: {error}") from error
