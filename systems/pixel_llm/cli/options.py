@@ -45,7 +45,7 @@ class RunOptions:
     out: Path | None = None
     """Run folder, for checkpoints, logs and pictures. Left out: runs/<name of the data>, numbered when taken."""
     resume: bool = False
-    """Continue the run in --out at its newest good checkpoint; where there is none yet, begin."""
+    """Continue the run in --out at its newest good checkpoint; begin where there is none yet."""
     preset: Literal["tiny", "small", "base"] = "tiny"
     """Model of about 3M, 20M or 90M parameters; the options below change single settings of it. Left out: tiny on a
     processor, small on a GPU."""

@@ -1,4 +1,4 @@
-"""From what a person names (a run, a folder of checkpoints, a checkpoint) to the one folder of weights that is meant."""
+"""From what a person names (a run, a folder of checkpoints, a checkpoint) to the one folder of weights meant by it."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def find_checkpoint(path: str | Path) -> Path:
     for folder in (path / "checkpoints", path):
         if folder.is_dir():
             records = list_checkpoints(folder)
-            record = best_record(records) or latest_record(records)
+            record = best_record(records, "min") or latest_record(records)
             if record is not None:
                 return record.path
     raise CheckpointError(

@@ -11,7 +11,6 @@ from systems.pixel_llm.lazy import lazy_names
 if TYPE_CHECKING:
     from systems.pixel_llm.data.dataset import ImageCaptionDataset
     from systems.pixel_llm.training.checkpoint import CheckpointManager
-
     from systems.pixel_llm.training.loss import CaptionLoss
     from systems.pixel_llm.training.metrics_tracker import MetricsTracker
     from systems.pixel_llm.training.options import TrainingOptions

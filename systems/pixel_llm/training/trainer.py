@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from systems.pixel_llm.training.checkpoint import CheckpointManager
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError, PixelLLMError, TrainingError
@@ -24,6 +23,7 @@ from systems.pixel_llm.seeding import derive_seed
 from systems.pixel_llm.tokenizer import TokenBatch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
+from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.loss import CaptionLoss

@@ -1,0 +1,95 @@
+"""`pixel-llm demo`: the whole job on drawn shapes, and how well it went on shapes that training never showed."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions, parse_demo
+from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder
+from systems.pixel_llm.cli.signals import stop_on_signals
+from systems.pixel_llm.data import ShapesDataset, make_loader
+from systems.pixel_llm.evaluation.exact_match import exact_match
+from systems.pixel_llm.evaluation.figures import CaptionedPicture, contact_sheet, training_curve
+from systems.pixel_llm.inference import Captioner
+from systems.pixel_llm.models import create_pixel_llm
+from systems.pixel_llm.training import Trainer
+from systems.pixel_llm.training.metrics_log import read_metrics
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+PICTURES_AN_EPOCH = 20_000
+BATCH_SIZE = 128
+NUM_VALIDATION = 256
+# What is scored: split -> what its line says before and after the number.
+SCORED = {
+    "combinations": ("exact match", " (held-out combinations, one object)"),
+    "two": ("two objects", ""),
+    "pairs": ("unseen colour-shape pairs", ""),
+}
+NUM_SHOWN = {"combinations": 8, "two": 4, "pairs": 4}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit status is 128 + n where signal n ended the training early."""
+    options = parse_demo(arguments)
+    device = chosen_device(options.device)
+    folder = new_run_folder(options.out, name="demo")
+    trainer = make_demo_trainer(options, folder, device)
+    logger.info(
+        "A new picture of shapes at every step for %g minutes; then pictures of combinations never shown.",
+        options.max_minutes,
+    )
+    with stop_on_signals(trainer.request_stop) as stopped_by:
+        trainer.train()
+    score(folder, options, device)
+    return 128 + stopped_by[0] if stopped_by else 0
+
+
+def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.device) -> Trainer:
+    """The `tiny` preset on fresh pictures every epoch, validated on held-out combinations of one object."""
+    torch.manual_seed(options.seed)
+    train = ShapesDataset(PICTURES_AN_EPOCH, split="train", seed=options.seed)
+    validation = ShapesDataset(NUM_VALIDATION, split="combinations", seed=options.seed + 1, fresh_each_epoch=False)
+    return Trainer(
+        create_pixel_llm("tiny", max_seq_len=48),
+        make_loader(train, batch_size=BATCH_SIZE, shuffle=False),
+        make_loader(validation, batch_size=BATCH_SIZE, shuffle=False),
+        device=device,
+        checkpoint_dir=folder.checkpoints,
+        metrics_file=folder.metrics,
+        max_minutes=options.max_minutes,
+        learning_rate=LEARNING_RATES["tiny"],
+        seed=options.seed,
+    )
+
+
+def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None:
+    """Caption pictures of each split with the best checkpoint, print the scores, write contact sheet and curve."""
+    captioner = Captioner.from_checkpoint(folder.path, device=device)
+    shown: list[CaptionedPicture] = []
+    lines = []
+    for split, (before, after) in SCORED.items():
+        pictures = ShapesDataset(options.num_pictures, split=split, seed=options.seed + 2, fresh_each_epoch=False)
+        captions: list[str] = []
+        for batch in make_loader(pictures, batch_size=BATCH_SIZE, shuffle=False):
+            captions += captioner.model.generate(batch["images"])
+        references = pictures.captions
+        lines.append(f"{before}: {100 * exact_match(captions, references):.1f} %{after}")
+        for index in range(min(NUM_SHOWN[split], options.num_pictures)):
+            shown.append(
+                CaptionedPicture(
+                    image=pictures.picture(index), caption=captions[index], references=(references[index],)
+                )
+            )
+    for line in lines:
+        print(line)
+    contact_sheet(shown, folder.samples, title="Pictures of combinations that training never showed")
+    training_curve(read_metrics(folder.metrics), folder.curve, title="Shapes")
+    for path in (folder.samples, folder.curve):
+        print(Path(path))
+    print(f"to caption a picture of your own: pixel-llm caption {folder.path} PICTURE")

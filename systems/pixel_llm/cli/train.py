@@ -1,0 +1,146 @@
+"""`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand, parse_train
+from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder, resumed_run_folder, write_options
+from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
+from systems.pixel_llm.cli.signals import stop_on_signals
+from systems.pixel_llm.data import ImageCaptionDataset, find_format, make_loader, read_samples, split_samples
+from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.inference import find_checkpoint
+from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.training import Trainer
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit status is 128 + n where signal n ended the training early, after saving."""
+    command = parse_train(arguments)
+    device = chosen_device(command.run.device)
+    if command.run.resume:
+        folder, has_checkpoint = resumed_run_folder(command.run.out)
+        if not has_checkpoint:
+            logger.info("There is no checkpoint in %s yet: starting from the beginning.", folder.path)
+    else:
+        train_samples = None
+        folder, has_checkpoint = new_run_folder(command.run.out, name=command.data.resolve().name), False
+    train_samples, val_samples = read_data(command)
+    torch.manual_seed(command.training.seed)
+    model = make_model(command, may_start_elsewhere=not has_checkpoint)
+    command = replace(command, model=model.config)
+    trainer = make_trainer(command, model, folder, train_samples, val_samples, device=device)
+    if has_checkpoint:
+        info = trainer.resume()
+        logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
+    write_options(folder, command)
+    logger.info(
+        "%s parameters on %s, %s; %d pictures to train on, %d to validate on; run folder %s",
+        f"{sum(parameter.numel() for parameter in model.parameters()):,}", device, trainer.precision,
+        len(train_samples), len(val_samples), folder.path,
+    )  # fmt: skip
+    epochs = command.run.epochs
+    if epochs is None and command.training.max_steps is None and command.training.max_minutes is None:
+        epochs = DEFAULT_EPOCHS
+    with stop_on_signals(trainer.request_stop) as stopped_by:
+        trainer.train(epochs)
+    write_pictures(folder, val_samples or train_samples, title=f"{folder.path.name}: validation pictures")
+    tell_end(folder, trainer, stopped_by)
+    return 128 + stopped_by[0] if stopped_by else 0
+
+
+def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train on and to validate on; the latter may be none where there is a single picture.
+
+    Raises:
+        DatasetError: a folder, manifest or its content cannot be used, or a picture would be on both sides.
+    """
+    options, val = command.dataset, command.run.val
+    samples = _read(command.data, options.manifest)
+    if val is None and options.val_manifest is None:
+        return split_samples(samples, dataset_dir=command.data, fraction=options.validation_fraction)
+    val_samples = _read(val or command.data, options.val_manifest)
+    shared = {sample.image_path.resolve() for sample in samples} & {each.image_path.resolve() for each in val_samples}
+    if shared:
+        raise DatasetError(
+            f"{len(shared)} pictures are in the training and in the validation data, first {min(shared)}. A score on "
+            "them would mean nothing: take them out of one side."
+        )
+    return samples, val_samples
+
+
+def _read(folder: Path, manifest: Path | None) -> list[Sample]:
+    caption_format, manifest_file = find_format(folder, manifest=manifest)
+    logger.info("%s read as: %s", folder, caption_format if manifest_file is None else f"json, {manifest_file}")
+    return read_samples(folder, caption_format, manifest_file)
+
+
+def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
+    """The model of the options, or that of `--init-from`."""
+    if command.run.init_from is None or not may_start_elsewhere:
+        return PixelLLM(command.model)
+    path = find_checkpoint(command.run.init_from)
+    model = PixelLLM.from_pretrained(path)
+    logger.info("Starting from the weights and the tokenizer in %s; the model's settings are those it has.", path)
+    return model
+
+
+def make_trainer(
+    command: TrainCommand,
+    model: PixelLLM,
+    folder: RunFolder,
+    train_samples: Sequence[Sample],
+    val_samples: Sequence[Sample],
+    *,
+    device: torch.device,
+) -> Trainer:
+    """A Trainer over loaders of these samples, writing into the run folder."""
+
+    def make_dataset(samples: Sequence[Sample]) -> ImageCaptionDataset:
+        image_size = model.config.image_height_width
+        return ImageCaptionDataset(command.data, samples=samples, image_size=image_size, seed=command.training.seed)
+
+    batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
+    train_loader = make_loader(
+        make_dataset(train_samples), batch_size=batch_size, shuffle=True, num_workers=num_workers
+    )
+    val_loader = None
+    if val_samples:
+        val_loader = make_loader(
+            make_dataset(val_samples), batch_size=batch_size, shuffle=False, num_workers=num_workers
+        )
+    return Trainer(
+        model,
+        train_loader,
+        val_loader,
+        device=device,
+        checkpoint_dir=folder.checkpoints,
+        checkpoint_interval=command.run.checkpoint_interval,
+        log_interval=command.run.log_interval,
+        metrics_file=folder.metrics,
+        callbacks=[SamplePanel(model, val_samples)],
+        options=command.training,
+    )
+
+
+def tell_end(folder: RunFolder, trainer: Trainer, stopped_by: list[int]) -> None:
+    """What came of it, on stdout, and what to type next."""
+    history = trainer.get_history()
+    if history["val_losses"]:
+        print(f"best validation loss: {min(history['val_losses']):.4f}")
+    elif history["train_losses"]:
+        print(f"training loss: {history['train_losses'][-1]:.4f}")
+    if stopped_by:
+        print(f"stopped early; to go on: pixel-llm train DATA --out {folder.path} --resume")
+    print(f"pictures: {folder.samples} {folder.curve}")
+    print(f"to caption: pixel-llm caption {folder.path} PICTURE...")
