@@ -52,7 +52,7 @@ class RunOptions:
     config: Path | None = None
     """TOML file of options, such as the options.toml of another run. Flags win over it."""
     init_from: Path | None = None
-    """Run or checkpoint whose weights and tokenizer to start from; the model's settings are then those of that model."""
+    """Run or checkpoint whose weights and tokenizer to start from; the model's settings are then those it has."""
     val: Path | None = None
     """Folder of captioned pictures for validation. Left out: a part of DATA is held back."""
     epochs: int | None = None

@@ -1,4 +1,4 @@
-"""What a person looks at: captions of the same few validation pictures at every validation, and the pictures at the end."""
+"""What a person looks at: captions of the same few pictures at every validation, and the run's pictures at its end."""
 
 import logging
 from collections.abc import Sequence

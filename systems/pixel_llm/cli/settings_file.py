@@ -1,4 +1,4 @@
-"""Options as a TOML file: one flat table whose names are the flags' (`learning_rate = 0.001`); unknown names are errors.
+"""Options as a TOML file: one flat table, named as the flags are (`learning_rate = 0.001`); unknown names are errors.
 
 TOML has no null: an option that is left out has its default, and one that is to be None where its default is not says
 "none". No torch is loaded by this module.

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals by which a cluster ends a job: the step under way is finished, a checkpoint saved, then stop."""
+"""Ctrl-C and the signals by which a cluster ends a job: finish the step under way, save a checkpoint, stop."""
 
 import logging
 import signal
