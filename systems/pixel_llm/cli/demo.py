@@ -1,13 +1,12 @@
 """`pixel-llm demo`: the whole job on drawn shapes, and how well it went on shapes that training never showed."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from systems.pixel_llm.cli.device import chosen_device
-from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions, parse_demo
+from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
 from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
@@ -18,7 +17,7 @@ from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training import Trainer
 from systems.pixel_llm.training.metrics_log import read_metrics
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +33,8 @@ SCORED = {
 NUM_SHOWN = {"combinations": 8, "two": 4, "pairs": 4}
 
 
-def main(arguments: Sequence[str]) -> int:
+def run(options: DemoOptions) -> int:
     """Run the command; the exit status is 128 + n where signal n ended the training early."""
-    options = parse_demo(arguments)
     device = chosen_device(options.device)
     folder = new_run_folder(options.out, name="demo")
     trainer = make_demo_trainer(options, folder, device)
