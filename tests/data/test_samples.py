@@ -165,7 +165,7 @@ class TestNothingToRead:
             read_samples(tmp_path, "json")
 
     def test_unknown_format_names_the_nearest(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="not 'jsn'. Did you mean 'json'?"):
+        with pytest.raises(ConfigError, match=r"not 'jsn'\. Did you mean 'json'\?"):
             read_samples(tmp_path, "jsn")
 
     def test_manifest_with_the_text_format_is_a_clash(self, tmp_path: Path) -> None:
