@@ -25,10 +25,10 @@ class PictureTransform:
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
-        std = torch.tensor(preprocessing.std).view(3, 1, 1)
+        std = np.array(preprocessing.std, dtype=np.float32).reshape(3, 1, 1)
         # (value / 255 - mean) / std, as one multiplication and one addition.
         self._scale = 1 / (255 * std)
-        self._shift = -torch.tensor(preprocessing.mean).view(3, 1, 1) / std
+        self._shift = -np.array(preprocessing.mean, dtype=np.float32).reshape(3, 1, 1) / std
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Picture of any size -> float32 [3, H, W]."""
@@ -36,8 +36,10 @@ class PictureTransform:
         image = to_rgb(image)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
+        # In numpy: torch would spread these small sums over all cores, which the training step is using.
+        pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)) * self._scale
+        pixels += self._shift
+        return torch.from_numpy(pixels)
 
     def __repr__(self) -> str:
         return f"PictureTransform({self.preprocessing})"
