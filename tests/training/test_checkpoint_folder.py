@@ -213,6 +213,7 @@ def test_a_manifest_covers_plain_files_only(tmp_path):
 
 
 def test_no_torch_is_loaded():
-    code = "import sys, systems.pixel_llm.checkpoint_folder, systems.pixel_llm.training.durable; print('torch' in sys.modules)"
+    modules = "systems.pixel_llm.checkpoint_folder, systems.pixel_llm.training.durable"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

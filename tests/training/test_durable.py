@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -49,14 +50,14 @@ def test_every_file_and_folder_is_synced_before_the_rename(tmp_path, monkeypatch
     sync, rename = os.fsync, os.replace
 
     def record_sync(descriptor):
-        calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")).split("-")[0])
+        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.split("-")[0])
         sync(descriptor)
 
     def record_rename(source, target):
         calls.append("rename")
         rename(source, target)
 
-    if not os.path.isdir("/proc/self/fd"):
+    if not Path("/proc/self/fd").is_dir():
         pytest.skip("needs /proc to tell what a descriptor is")
     monkeypatch.setattr(os, "fsync", record_sync)
     monkeypatch.setattr(os, "replace", record_rename)
@@ -68,20 +69,28 @@ def test_every_file_and_folder_is_synced_before_the_rename(tmp_path, monkeypatch
 
 
 def test_an_error_inside_leaves_everything_as_it_was(tmp_path):
+    def save_and_interrupt():
+        with durable_folder(tmp_path, "a") as folder:
+            (folder / "model.safetensors").write_bytes(b"new")
+            raise KeyboardInterrupt
+
     save(tmp_path, "a", b"old")
-    with pytest.raises(KeyboardInterrupt), durable_folder(tmp_path, "a") as folder:
-        (folder / "model.safetensors").write_bytes(b"new")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        save_and_interrupt()
     assert names_in(tmp_path) == ["a"]
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == b"old"
 
 
 def test_a_file_cut_after_its_manifest_is_not_published(tmp_path):
+    def save_and_cut():
+        with durable_folder(tmp_path, "a") as folder:
+            (folder / "model.safetensors").write_bytes(b"new")
+            write_manifest(folder, "a", sequence=2, epoch=0, metric=None, keep=False)
+            os.truncate(folder / "model.safetensors", 2)
+
     save(tmp_path, "a", b"old")
-    with pytest.raises(CheckpointError, match="2 bytes"), durable_folder(tmp_path, "a") as folder:
-        (folder / "model.safetensors").write_bytes(b"new")
-        write_manifest(folder, "a", sequence=2, epoch=0, metric=None, keep=False)
-        os.truncate(folder / "model.safetensors", 2)
+    with pytest.raises(CheckpointError, match="2 bytes"):
+        save_and_cut()
     assert names_in(tmp_path) == ["a"]
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == b"old"
 

@@ -173,8 +173,8 @@ def prepare_model(model: nn.Module, folder: Path, device: torch.device | None) -
     if problems:
         more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise CheckpointError(
-            f"{path} does not fit this {type(model).__name__}: {'; '.join(problems[:8])}{more}. Build the model with the "
-            "settings that it was saved with."
+            f"{path} does not fit this {type(model).__name__}: {'; '.join(problems[:8])}{more}. Build the model with "
+            "the settings that it was saved with."
         )
     tensors = _read_tensors(path, device)
     for alias, name in aliases.items():
@@ -318,3 +318,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], pat
         optimizer.load_state_dict(state)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} could not be loaded: {error}") from error
+    # The file holds every tensor row by row. Fused kernels walk parameter and state in the order of memory, so the
+    # state of a transposed or channels-last parameter must lie as the parameter does; torch does not see to it.
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
