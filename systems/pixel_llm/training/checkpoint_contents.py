@@ -9,7 +9,6 @@ An optimizer's state is stored by position, so the names and shapes of its param
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,8 +26,6 @@ __all__ = [
     "FolderModel", "prepare_model", "prepare_optimizer", "read_training_state", "unwrapped", "write_model",
     "write_training_state",
 ]  # fmt: skip
-
-logger = logging.getLogger(__name__)
 
 _ALIASES = "aliases"
 # How a step is computed, not what: these stay as the live optimizer was made.
