@@ -1,8 +1,8 @@
 """One training step at the guide's sizes: ours against transformers' VisionEncoderDecoderModel (ViT + GPT-2).
 
 Both: 224 px, patch 16, width 512, 6 + 6 layers of 8 heads, 8 captions of about 12 words, the same precision, AdamW in
-its fused form, gradients clipped to norm 1, no dropout, captions padded to the longest. The vocabulary is what each side
-does by itself: ours is fitted to the captions (8,000 tokens), theirs is as documented (50,000). Our step includes
+its fused form, gradients clipped to norm 1, no dropout, captions padded to the longest. The vocabulary is what each
+side does by itself: ours is fitted to the captions (8,000 tokens), theirs is as documented (50,000). Our step includes
 turning strings into ids; theirs is handed ids.
 """
 
