@@ -6,11 +6,13 @@ without torch. Results go to stdout, all else to stderr. Exit status: 0 done, 1 
 """
 
 import importlib
+import io
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from systems.pixel_llm import __version__
 from systems.pixel_llm.errors import ConfigError, PixelLLMError, nearest_name_hint
@@ -23,39 +25,49 @@ COMMANDS = {
     "demo": "learn to caption drawn shapes, in minutes, with nothing but this package",
 }
 
+OPTIONS = ("--help", "--version")
+
 DEBUG_VARIABLE = "PIXEL_LLM_DEBUG"
 
 
 def entry_point() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A caption or a file's name may hold what the terminal's encoding has no byte for: show its number.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status."""
+    """Run one command line and return its exit status.
+
+    Raises:
+        SystemExit: an option of a command is wrong (status 2), or its `--help` was printed (status 0).
+    """
     name, *rest = arguments or ["--help"]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
-        print(_usage())
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if name == "--version":
         print(f"pixel-llm {__version__}")
         return 0
     if name not in COMMANDS:
-        kind = "option" if name.startswith("-") else "command"
-        _complain(f"unknown {kind} {name!r}. {nearest_name_hint(name, COMMANDS)}\nAll commands: pixel-llm --help")
+        _complain(_unknown(name))
         return 2
-    return _run(name, rest)
+    with _lines_on_stderr():
+        return _run(name, rest)
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    logging.getLogger("systems.pixel_llm").addHandler(_StderrLines())
-    logging.getLogger("systems.pixel_llm").setLevel(logging.INFO)
     try:
         options = getattr(importlib.import_module("systems.pixel_llm.cli.options"), f"parse_{name}")(arguments)
         status: int = importlib.import_module(f"systems.pixel_llm.cli.{name}").run(options)
         sys.stdout.flush()
     except PixelLLMError as error:
-        _complain(str(error))
+        _complain(_own_message(error))
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C.")
@@ -67,10 +79,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        _complain(
-            f"unexpected {type(error).__name__}: {error}\n"
-            f"This may be a mistake in pixel-llm: {DEBUG_VARIABLE}=1 shows where it happened."
-        )
+        _complain(_unexpected(error))
         return 1
     return status
 
@@ -93,8 +102,54 @@ def _usage() -> str:
     )
 
 
+def _unknown(name: str) -> str:
+    """What to say of a first word that is neither a command nor an option."""
+    if name.startswith("-"):
+        hint = nearest_name_hint(name, OPTIONS)
+        return f"unknown option {name!r} before a command. {hint}\nOptions of a command follow it: pixel-llm train --help"
+    return f"unknown command {name!r}. {nearest_name_hint(name, COMMANDS)}\nAll commands: pixel-llm --help"
+
+
+def _own_message(error: PixelLLMError) -> str:
+    """The error's message alone: one that comes out of a loader's worker is wrapped in a whole traceback by torch."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        kind = type(error)
+        text = text.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2]
+    return text.strip()
+
+
+def _unexpected(error: Exception) -> str:
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):  # torch is not imported here
+        return f"memory ran out ({_first_line(error)}). Try a smaller --batch-size, --image-size or --preset."
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written to
+        return f"{_first_line(error)}\n{DEBUG_VARIABLE}=1 shows where it happened."
+    return (
+        f"unexpected {type(error).__name__}: {_first_line(error)}\n"
+        f"This may be a mistake in pixel-llm: {DEBUG_VARIABLE}=1 shows where it happened."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _complain(message: str) -> None:
     print(f"pixel-llm: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _lines_on_stderr() -> Iterator[None]:
+    """The package's log records as lines on stderr, for as long as a command runs."""
+    logger, handler = logging.getLogger("systems.pixel_llm"), _StderrLines()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _StderrLines(logging.Handler):

@@ -9,11 +9,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
+from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.data.options import DataOptions
 from systems.pixel_llm.errors import ConfigError
@@ -79,7 +80,7 @@ class TrainCommand:
     measurements and a contact sheet of validation pictures.
     """
 
-    data: Positional[Path]
+    data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Folder of captioned pictures."""
     run: RunOptions = field(default_factory=RunOptions)
     dataset: DataOptions = field(default_factory=DataOptions)
@@ -91,9 +92,11 @@ class TrainCommand:
 class CaptionOptions:
     """Caption pictures: prints a line a picture, its path, a tab, the caption."""
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder (its best checkpoint is taken, else the newest), or one checkpoint."""
-    pictures: Positional[tuple[Path, ...]]
+    pictures: Annotated[
+        Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...", help_behavior_hint="(at least one)")
+    ]
     """Picture files."""
     device: str | None = None
     """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
@@ -148,8 +151,11 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
     if early.config is not None:
         layers.append((early.config, read_settings(early.config)))
     preset = early.preset
-    for _, settings in layers:
-        preset = preset if early.preset is not None else settings.get("preset", preset)
+    for path, settings in layers:
+        if early.preset is None:
+            preset = settings.get("preset", preset)
+        else:
+            _check_preset(early.preset, settings, path)
     if preset not in PRESETS:
         preset = "tiny" if early.is_help or not _has_gpu(early.device) else "small"
     command = TrainCommand(
@@ -163,20 +169,22 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
     return tyro.cli(
         TrainCommand,
         prog="pixel-llm train",
-        args=arguments,
+        # Beside --help nothing else is looked at: with DATA given too, tyro would leave it out of the usage line.
+        args=["--help"] if early.is_help else arguments,
         default=command,
         config=(OmitArgPrefixes, FlagCreatePairsOff),
+        registry=FLAG_VALUES,
     )
 
 
 def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     """The command line of `caption`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(CaptionOptions, prog="pixel-llm caption", args=arguments)
+    return tyro.cli(CaptionOptions, prog="pixel-llm caption", args=arguments, registry=FLAG_VALUES)
 
 
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:
     """The command line of `demo`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(DemoOptions, prog="pixel-llm demo", args=arguments)
+    return tyro.cli(DemoOptions, prog="pixel-llm demo", args=arguments, registry=FLAG_VALUES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +213,16 @@ def _early_options(arguments: Sequence[str]) -> _EarlyOptions:
     except argparse.ArgumentError:
         found, _ = parser.parse_known_args([])
     return _EarlyOptions(**vars(found))
+
+
+def _check_preset(preset: str, settings: dict[str, Any], path: Path) -> None:
+    """A file that spells a model out leaves nothing for another preset to decide: say so rather than ignore it."""
+    model_settings = sorted(settings.keys() & {each.name for each in fields(PixelLLMConfig)})
+    if settings.get("preset", preset) != preset and model_settings:
+        raise ConfigError(
+            f"--preset {preset} clashes with {path}, which has preset = {settings['preset']!r} and settings of that "
+            f"model ({', '.join(model_settings[:3])}...). Leave --preset out, or take those lines out of the file."
+        )
 
 
 def _has_gpu(device: str | None) -> bool:
