@@ -1,9 +1,13 @@
-"""`pixel-llm caption RUN PICTURE...`: a line a picture on stdout. A bad picture is told on stderr, the others go on."""
+r"""`pixel-llm caption RUN PICTURE...`: a line a picture on stdout. A bad picture is told on stderr, the others go on.
+
+It is one line and one tab a picture, whatever a model says or a file is called: a tab in a name is shown as `\t`.
+"""
 
 import sys
 from typing import Any
 
 from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.lines import escaped, one_line
 from systems.pixel_llm.cli.options import CaptionOptions
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.errors import DatasetError
@@ -37,6 +41,5 @@ def _caption_batch(captioner: Captioner, options: CaptionOptions, start: int) ->
         settings: dict[str, Any] = {} if options.max_length is None else {"max_length": options.max_length}
         captions = captioner.caption(images, batch_size=len(images), **settings)
         for path, caption in zip(paths, captions, strict=True):
-            # One line a picture, whatever a model says or a file is called.
-            print(f"{path}\t{' '.join(caption.split())}", flush=True)
+            print(f"{escaped(str(path))}\t{one_line(caption)}", flush=True)
     return num_bad

@@ -1,13 +1,13 @@
 """`pixel-llm demo`: the whole job on drawn shapes, and how well it went on shapes that training never showed."""
 
 import logging
-from pathlib import Path
+from shlex import quote
 
 import torch
 
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
-from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder
+from systems.pixel_llm.cli.run_folder import RunFolder, make_run_folder, new_run_folder
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
 from systems.pixel_llm.evaluation.exact_match import exact_match
@@ -37,14 +37,16 @@ def run(options: DemoOptions) -> int:
     """Run the command; the exit status is 128 + n where signal n ended the training early."""
     device = chosen_device(options.device)
     folder = new_run_folder(options.out, name="demo")
+    make_run_folder(folder)
     trainer = make_demo_trainer(options, folder, device)
     logger.info(
-        "A new picture of shapes at every step for %g minutes; then pictures of combinations never shown.",
+        "Learning from freshly drawn pictures for %g minutes; then captioning pictures of combinations never shown.",
         options.max_minutes,
     )
     with stop_on_signals(trainer.request_stop) as stopped_by:
         trainer.train()
-    score(folder, options, device)
+    if trainer.state.step > 0:
+        score(folder, options, device)
     return 128 + stopped_by[0] if stopped_by else 0
 
 
@@ -88,6 +90,6 @@ def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None
         print(line)
     contact_sheet(shown, folder.samples, title="Pictures of combinations that training never showed")
     training_curve(read_metrics(folder.metrics), folder.curve, title="Shapes")
-    for path in (folder.samples, folder.curve):
-        print(Path(path))
-    print(f"to caption a picture of your own: pixel-llm caption {folder.path} PICTURE")
+    print(f"contact sheet: {folder.samples}")
+    print(f"training curve: {folder.curve}")
+    logger.info("To caption a picture of your own: pixel-llm caption %s PICTURE", quote(str(folder.path)))

@@ -106,7 +106,9 @@ def _unknown(name: str) -> str:
     """What to say of a first word that is neither a command nor an option."""
     if name.startswith("-"):
         hint = nearest_name_hint(name, OPTIONS)
-        return f"unknown option {name!r} before a command. {hint}\nOptions of a command follow it: pixel-llm train --help"
+        return (
+            f"unknown option {name!r} before a command. {hint}\nOptions of a command follow it: pixel-llm train --help"
+        )
     return f"unknown command {name!r}. {nearest_name_hint(name, COMMANDS)}\nAll commands: pixel-llm --help"
 
 

@@ -1,6 +1,7 @@
 """A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`."""
 
 import re
+import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 from systems.pixel_llm.checkpoint_folder import list_checkpoints
 from systems.pixel_llm.cli.options import OPTIONS_FILE, TrainCommand
 from systems.pixel_llm.cli.settings_file import write_settings
-from systems.pixel_llm.errors import CheckpointError, PixelLLMError
+from systems.pixel_llm.errors import ConfigError, PixelLLMError
 
-__all__ = ["RunFolder", "new_run_folder", "resumed_run_folder", "write_options"]
+__all__ = ["RunFolder", "make_run_folder", "new_run_folder", "recorded_data", "resumed_run_folder", "write_options"]
 
 RUNS = Path("runs")
 
@@ -48,10 +49,10 @@ class RunFolder:
 
 
 def new_run_folder(out: Path | None, *, name: str) -> RunFolder:
-    """An unused folder, made: `out`, or runs/<name>, runs/<name>-2 and so on.
+    """An unused folder: `out`, or runs/<name>, runs/<name>-2 and so on. It is made when something is written there.
 
     Raises:
-        PixelLLMError: `out` is used already, or cannot be made.
+        PixelLLMError: `out` is used already.
     """
     if out is None:
         stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "run"
@@ -59,38 +60,67 @@ def new_run_folder(out: Path | None, *, name: str) -> RunFolder:
         while not _is_unused(out):
             number += 1
             out = RUNS / f"{stem}-{number}"
-    elif not _is_unused(out):
+    _check_no_file(out)
+    if not _is_unused(out):
         raise PixelLLMError(
             f"--out {out} is used already. Add --resume to continue the run in it, or name another folder."
         )
-    return _made(out)
+    return RunFolder(out)
 
 
 def resumed_run_folder(out: Path | None) -> tuple[RunFolder, bool]:
     """The run folder of `--resume`, and whether it holds a checkpoint to continue.
 
     Raises:
-        PixelLLMError: `out` is missing, or is a folder of something else.
+        ConfigError: `out` is missing.
+        PixelLLMError: it is a folder of something else.
     """
     if out is None:
-        raise CheckpointError("--resume needs --out RUN, the folder of the run to continue.")
+        raise ConfigError("--resume needs --out RUN, the folder of the run to continue.")
+    _check_no_file(out)
     folder = RunFolder(out)
     if folder.checkpoints.is_dir():
         return folder, bool(list_checkpoints(folder.checkpoints))
     if not _is_unused(out) and not folder.options.is_file():
         raise PixelLLMError(f"--out {out} holds other files, and no run to resume. Name the folder of a run.")
-    return _made(out), False
+    return folder, False
+
+
+def make_run_folder(folder: RunFolder) -> None:
+    """Make the folder, unless it is there.
+
+    Raises:
+        PixelLLMError: it cannot be made.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PixelLLMError(f"--out {folder.path} cannot be made: {error.strerror}. Name another folder.") from error
+
+
+def recorded_data(folder: RunFolder) -> Path | None:
+    """The data folder that the run was started on, as `options.toml` tells it."""
+    try:
+        data = tomllib.loads(folder.options.read_text(encoding="utf-8")).get("data")
+    except (OSError, ValueError):
+        return None  # no such file, or not one of ours: whoever reads the options themselves says so
+    return Path(data) if isinstance(data, str) else None
 
 
 def write_options(folder: RunFolder, command: TrainCommand) -> None:
     """Write the options of a run as they were resolved, so that `--resume` and `--config` can read them."""
     parts = (command.run, command.dataset, command.model, command.training)
-    settings: dict[str, Any] = {"data": command.data.resolve()}
+    settings: dict[str, Any] = {"data": command.data}
     defaults: dict[str, Any] = {}
     for part in parts:
         for each in fields(part):
             settings[each.name] = getattr(part, each.name)
             defaults[each.name] = each.default
+    for name, value in settings.items():
+        # A relative path would mean another file to whoever reads this from another folder. One that is not there is
+        # relative to DATA, as a manifest may be.
+        if isinstance(value, Path) and value.exists():
+            settings[name] = value.resolve()
     write_settings(folder.options, settings, defaults=defaults)
 
 
@@ -98,9 +128,6 @@ def _is_unused(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
-def _made(path: Path) -> RunFolder:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PixelLLMError(f"--out {path} cannot be made: {error.strerror}. Name another folder.") from error
-    return RunFolder(path)
+def _check_no_file(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise PixelLLMError(f"--out {out} is a file. Name a folder for the run.")

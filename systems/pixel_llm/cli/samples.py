@@ -1,10 +1,13 @@
 """What a person looks at: captions of the same few pictures at every validation, and the run's pictures at its end."""
 
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 import torch
+from PIL import Image
 
+from systems.pixel_llm.cli.lines import escaped, one_line
 from systems.pixel_llm.cli.run_folder import RunFolder
 from systems.pixel_llm.data import make_transform, open_image
 from systems.pixel_llm.data.samples import Sample
@@ -30,35 +33,51 @@ class SamplePanel:
 
     def __init__(self, model: PixelLLM, samples: Sequence[Sample]) -> None:
         self._model = model
-        self._samples = evenly_spaced(samples, PANEL_SIZE)
+        self._candidates = evenly_spaced(samples, PANEL_SIZE)
+        self._samples: list[Sample] = []
         self._images: torch.Tensor | None = None
 
     def __call__(self, event: Event) -> None:
         """Caption the panel where `event` is a validation."""
-        if not isinstance(event, ValidationEvent) or not self._samples:
+        if not isinstance(event, ValidationEvent):
             return
         if self._images is None:
+            # Not before the first validation: the Trainer has given the model its preprocessing by then.
+            opened = list(_opened(self._candidates, missing_from="the pictures captioned at each validation"))
             transform = make_transform(self._model.preprocessing)
-            self._images = torch.stack([transform(open_image(sample.image_path)) for sample in self._samples])
+            self._samples = [sample for sample, _ in opened]
+            self._images = torch.stack([transform(image) for _, image in opened]) if opened else torch.empty(0)
+        if not self._samples:
+            return
         captions = self._model.generate(self._images, max_length=min(PANEL_MAX_LENGTH, self._model.config.max_seq_len))
         for sample, caption in zip(self._samples, captions, strict=True):
-            logger.info("    %s: %s", sample.image_path.name, " ".join(caption.split()) or "(nothing)")
+            logger.info("    %s: %s", escaped(sample.image_path.name), one_line(caption) or "(nothing)")
 
 
-def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str) -> None:
+def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, device: torch.device) -> None:
     """Write the run's contact sheet, captioned by its best checkpoint, and its curve."""
-    captioner = Captioner.from_checkpoint(folder.path)
-    shown = []
-    for sample in evenly_spaced(samples, SHEET_SIZE):
+    captioner = Captioner.from_checkpoint(folder.path, device=device)
+    opened = list(_opened(evenly_spaced(samples, SHEET_SIZE), missing_from="the contact sheet"))
+    captions = captioner.caption([image for _, image in opened])
+    pictures = [
+        CaptionedPicture(image=image, caption=caption, references=sample.captions)
+        for (sample, image), caption in zip(opened, captions, strict=True)
+    ]
+    with warnings.catch_warnings():
+        # matplotlib warns of each character that its font lacks, such as Chinese ones; the picture shows boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        if pictures:
+            contact_sheet(pictures, folder.samples, title=title)
+        training_curve(read_metrics(folder.metrics), folder.curve, title=folder.path.name)
+
+
+def _opened(samples: Sequence[Sample], *, missing_from: str) -> Iterator[tuple[Sample, Image.Image]]:
+    """Each sample with its picture. One that cannot be read is left out with a warning: no run is lost to a look."""
+    for sample in samples:
         try:
-            image = open_image(sample.image_path)
+            yield sample, open_image(sample.image_path)
         except DatasetError as error:
-            logger.warning("Not on the contact sheet: %s", error)
-            continue
-        shown.append(CaptionedPicture(image=image, caption=captioner.caption(image), references=sample.captions))
-    if shown:
-        contact_sheet(shown, folder.samples, title=title)
-    training_curve(read_metrics(folder.metrics), folder.curve, title=folder.path.name)
+            logger.warning("Left out of %s: %s", missing_from, error)
 
 
 def evenly_spaced(samples: Sequence[Sample], count: int) -> list[Sample]:

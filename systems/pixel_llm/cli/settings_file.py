@@ -32,7 +32,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or no TOML, a name is unknown, or a value is of another type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors put a mark in front
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such settings file.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -43,7 +43,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         if name in TOLD_ONLY:
             continue
         if name not in types_of_options:
-            raise ConfigError(f"{path}: unknown option {name!r}. {nearest_name_hint(name, types_of_options)}")
+            hint = nearest_name_hint(name, types_of_options)
+            if isinstance(value, dict):
+                hint = "Options stand in one flat table, without [headings]."
+            raise ConfigError(f"{path}: unknown option {name!r}. {hint}")
         settings[name] = _converted(value, types_of_options[name], f"{path}: {name}")
     return settings
 
@@ -55,7 +58,10 @@ def write_settings(path: Path, settings: Mapping[str, Any], *, defaults: Mapping
         if name in NOT_IN_FILES or (value is None and defaults.get(name) is None):
             continue
         table[name] = NONE if value is None else _toml_value(value)
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    # Written beside it and renamed, so that a run killed here still has the options it began with.
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(tomli_w.dumps(table), encoding="utf-8", errors="replace")  # a name of bytes that are no text
+    beside.replace(path)
 
 
 @cache
@@ -71,9 +77,10 @@ def _types_of_options() -> dict[str, Any]:
 
 def _converted(value: Any, wanted: Any, where: str) -> Any:
     """`value` as `wanted`, a type made of int, float, bool, str, Path, None, Literal, tuple and unions of them."""
-    for option in get_args(wanted) if get_origin(wanted) in (Union, types.UnionType) else (wanted,):
-        if option is type(None) and value == NONE:
-            return None
+    options = get_args(wanted) if get_origin(wanted) in (Union, types.UnionType) else (wanted,)
+    if type(None) in options and value == NONE:  # before text and paths, which could have any name
+        return None
+    for option in options:
         if get_origin(option) is Literal and value in get_args(option):
             return value
         if get_origin(option) is tuple and isinstance(value, list) and len(value) == len(get_args(option)):

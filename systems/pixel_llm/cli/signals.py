@@ -1,6 +1,6 @@
 """Ctrl-C and the signals by which a cluster ends a job: finish the step under way, save a checkpoint, stop."""
 
-import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 __all__ = ["stop_on_signals"]
-
-logger = logging.getLogger(__name__)
 
 STOPPING_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if hasattr(signal, "SIGHUP"):
@@ -20,22 +18,40 @@ if hasattr(signal, "SIGHUP"):
 def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[list[int]]:
     """Inside, the first signal calls `request_stop`; a second Ctrl-C ends the program at once.
 
+    A signal that the program was started to ignore (`nohup pixel-llm train ... &`) stays ignored.
+
     Yields:
         A list that holds the number of the signal, once one has come.
     """
     received: list[int] = []
+    process = os.getpid()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            return  # a loader's worker, which inherited this: the main process ends it
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not received:
             received.append(number)
             request_stop()
-            print("stopping after this step and saving; Ctrl-C again stops at once", file=sys.stderr)
+            _tell("stopping after this step and saving; Ctrl-C again stops at once")
 
-    before = {number: signal.signal(number, on_signal) for number in STOPPING_SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOPPING_SIGNALS}
+    ours = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, on_signal)
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+def _tell(message: str) -> None:
+    """A line on stderr; none where that is gone, or the main program was interrupted in the middle of a line."""
+    try:
+        print(message, file=sys.stderr)
+    except (OSError, RuntimeError):
+        # The terminal was closed, or Python refuses to begin a line inside another. An error raised in a signal handler
+        # would come out of whatever line of the training was running, and the message is not worth that.
+        return

@@ -4,19 +4,30 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
-from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder, resumed_run_folder, write_options
+from systems.pixel_llm.cli.run_folder import (
+    RunFolder,
+    make_run_folder,
+    new_run_folder,
+    recorded_data,
+    resumed_run_folder,
+    write_options,
+)
 from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
+from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ImageCaptionDataset, find_format, make_loader, read_samples, split_samples
 from systems.pixel_llm.data.samples import Sample
-from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
+from systems.pixel_llm.models.pretrained import FREE_SETTINGS
 from systems.pixel_llm.training import Trainer
 
 __all__ = ["run"]
@@ -29,7 +40,9 @@ def run(command: TrainCommand) -> int:
     device = chosen_device(command.run.device)
     if command.run.resume:
         folder, has_checkpoint = resumed_run_folder(command.run.out)
-        if not has_checkpoint:
+        if has_checkpoint:
+            check_resumed(folder, command)
+        else:
             logger.info("There is no checkpoint in %s yet: starting from the beginning.", folder.path)
     else:
         folder, has_checkpoint = new_run_folder(command.run.out, name=command.data.resolve().name), False
@@ -37,6 +50,7 @@ def run(command: TrainCommand) -> int:
     torch.manual_seed(command.training.seed)
     model = make_model(command, may_start_elsewhere=not has_checkpoint)
     command = replace(command, model=model.config)
+    make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
     trainer = make_trainer(command, model, folder, train_samples, val_samples, device=device)
     if has_checkpoint:
         info = trainer.resume()
@@ -50,11 +64,36 @@ def run(command: TrainCommand) -> int:
     epochs = command.run.epochs
     if epochs is None and command.training.max_steps is None and command.training.max_minutes is None:
         epochs = DEFAULT_EPOCHS
+    steps_before = trainer.state.step
     with stop_on_signals(trainer.request_stop) as stopped_by:
         trainer.train(epochs)
-    write_pictures(folder, val_samples or train_samples, title=f"{folder.path.name}: validation pictures")
-    tell_end(folder, trainer, stopped_by)
+    if trainer.state.step == 0:
+        logger.info("Stopped before the first step: there is nothing to save.")
+    else:
+        if trainer.state.step == steps_before and not stopped_by:
+            logger.info("To train on, resume with a higher --epochs, --max-steps or --max-minutes.")
+        pictured = val_samples or train_samples
+        write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
+        tell_end(folder, command, trainer, stopped_by)
     return 128 + stopped_by[0] if stopped_by else 0
+
+
+def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
+    """What a resumed run cannot change is refused, what it hardly means to change is warned of.
+
+    Raises:
+        ConfigError: the model asked for is not that of the run.
+    """
+    asked = command.model.to_dict()
+    for name, value in read_settings(folder.options).items() if folder.options.is_file() else ():
+        if name in asked and name not in FREE_SETTINGS and asked[name] != value:
+            raise ConfigError(
+                f"--resume continues the model in {folder.path}, which has {name}={value}, not {name}={asked[name]}. "
+                f"Leave {name} as it was, or start another run with another --out."
+            )
+    data = recorded_data(folder)
+    if data is not None and data != command.data.resolve():
+        logger.warning("This run was started on %s; from here on it trains on %s.", data, command.data)
 
 
 def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
@@ -90,6 +129,12 @@ def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
     path = find_checkpoint(command.run.init_from)
     model = PixelLLM.from_pretrained(path)
     logger.info("Starting from the weights and the tokenizer in %s; the model's settings are those it has.", path)
+    preset, asked, has = PRESETS[command.run.preset], command.model.to_dict(), model.config.to_dict()
+    default = PixelLLMConfig(**preset).to_dict()
+    unheard = [name for name in asked if asked[name] != default[name] and asked[name] != has[name]]
+    if unheard:
+        name = unheard[0]
+        logger.warning("%s=%s is not what that model has (%s) and has no effect.", name, asked[name], has[name])
     return model
 
 
@@ -131,14 +176,18 @@ def make_trainer(
     )
 
 
-def tell_end(folder: RunFolder, trainer: Trainer, stopped_by: list[int]) -> None:
-    """What came of it, on stdout, and what to type next."""
+def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped_by: list[int]) -> None:
+    """What came of it, on stdout; what to type next, on stderr."""
     history = trainer.get_history()
     if history["val_losses"]:
         print(f"best validation loss: {min(history['val_losses']):.4f}")
     elif history["train_losses"]:
         print(f"training loss: {history['train_losses'][-1]:.4f}")
+    print(f"contact sheet: {folder.samples}")
+    print(f"training curve: {folder.curve}")
     if stopped_by:
-        print(f"stopped early; to go on: pixel-llm train DATA --out {folder.path} --resume")
-    print(f"pictures: {folder.samples} {folder.curve}")
-    print(f"to caption: pixel-llm caption {folder.path} PICTURE...")
+        logger.info(
+            "Stopped early. To go on: pixel-llm train %s --out %s --resume",
+            quote(str(command.data)), quote(str(folder.path)),
+        )  # fmt: skip
+    logger.info("To caption: pixel-llm caption %s PICTURE...", quote(str(folder.path)))

@@ -24,4 +24,6 @@ def main(folder: str, checkpoint_dir: str = "checkpoints", num_epochs: int = 20)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m systems.pixel_llm.examples.train_minimal FOLDER")
+    main(sys.argv[1])
