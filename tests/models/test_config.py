@@ -79,7 +79,7 @@ def test_a_record_survives_its_dictionary():
 
 
 def test_an_unknown_name_gets_the_nearest_one():
-    with pytest.raises(ConfigError, match="'patchsize'.*Did you mean 'patch_size'"):
+    with pytest.raises(ConfigError, match=r"'patchsize'.*Did you mean 'patch_size'"):
         PixelLLMConfig.from_dict({"patchsize": 16})
 
 

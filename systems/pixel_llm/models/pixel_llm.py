@@ -113,7 +113,16 @@ class PixelLLM(nn.Module):
         """Logits [B, T, V] ([N, V] with `positions`) of the next tokens after `input_ids` [B, T].
 
         With a `cache` (see `make_cache`), `input_ids` are the tokens after those it holds, and it is extended.
+
+        Raises:
+            ConfigError: there are more tokens than `config.max_seq_len`.
         """
+        length = input_ids.shape[1] + (0 if cache is None else cache.length)
+        if length > self.config.max_seq_len:
+            raise ConfigError(
+                f"Found captions of {length} tokens; this model was made with max_seq_len={self.config.max_seq_len}. "
+                "Cut them, or make the model with a larger one."
+            )
         keys_values = self.decoder.look_at(image_features) if cache is None else cache.cross_keys_values
         logits: Tensor = self.decoder(input_ids, keys_values, positions=positions, cache=cache)
         return logits
