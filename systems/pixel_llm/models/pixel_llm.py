@@ -191,7 +191,8 @@ class PixelLLM(nn.Module):
         Raises:
             ConfigError: a setting is out of range, or the pictures have another shape than expected.
         """
-        was_training = self.training
+        # Each module's own mode: a frozen encoder may be in eval mode within a model that trains.
+        training_modules = [module for module in self.modules() if module.training]
         self.eval()
         try:
             ids = generate_ids(
@@ -205,7 +206,8 @@ class PixelLLM(nn.Module):
                 generator=generator,
             )
         finally:
-            self.train(was_training)
+            for module in training_modules:
+                module.training = True
         return [self.tokenizer.decode(row).strip() for row in ids.tolist()]
 
     # --- disk ---------------------------------------------------------------------------------------------------------
