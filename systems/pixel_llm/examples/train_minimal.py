@@ -24,4 +24,4 @@ def main(folder: str, checkpoint_dir: str = "checkpoints", num_epochs: int = 20)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1])
