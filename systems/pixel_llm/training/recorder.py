@@ -114,13 +114,23 @@ class RunRecorder:
         self.state.pause_seconds = max(self.state.pause_seconds, seconds)
         self._interval_started += seconds
 
+    def begin_run(self, budget: RunBudget) -> None:
+        """Work towards `budget` from here. Of a longer run than the one before, a smaller share is done."""
+        self.budget = budget
+        self.advance_progress(step=self.state.step)
+        self.state.num_tenths_past = min(self.state.num_tenths_past, self.num_tenths)
+
     def advance_progress(self, *, step: float) -> float:
-        """Bring the share of the run done up to `step` and the time spent; it never falls. 0 without a budget."""
+        """Bring the share of the run done up to `step` and the time spent. 0 without a budget."""
         state = self.state
         if self.budget is not None:
-            now = self.budget.progress(step, state.epoch, state.elapsed_seconds, state.pause_seconds)
-            state.progress = max(state.progress, now)
+            state.progress = self.budget.progress(step, state.epoch, state.elapsed_seconds, state.pause_seconds)
         return state.progress
+
+    @property
+    def num_tenths(self) -> int:
+        """Whole tenths of the run that are done."""
+        return math.floor(10 * self.state.progress + 1e-9)
 
     def end_reason(self) -> str | None:
         """The bound of the budget that is reached, or None."""

@@ -30,8 +30,8 @@ class TrainState:
     pause_seconds: float = 0.0
     """The longest pause so far for a validation and what follows it: kept free at the end of a time budget."""
     progress: float = 0.0
-    """Share of the run done; never falls."""
-    num_tenths_validated: int = 0
+    """Share of the run done."""
+    num_tenths_past: int = 0
     """Where validation comes at tenths of the run: how many are past."""
     epoch_loss_sum: float = 0.0
     """Of the current epoch: the sum over its supervised tokens of their loss, nats."""

@@ -7,7 +7,6 @@ resumed run goes on at the very next batch. What is measured and told goes throu
 """
 
 import logging
-import math
 import time
 from collections.abc import Iterable
 from copy import deepcopy
@@ -155,12 +154,13 @@ class Trainer:
                 f"{'this trainer' if resume_from is None else f'checkpoint {resume_from!r}'}. Leave start_epoch out."
             )
         max_minutes = self.options.max_minutes
-        self._recorder.budget = RunBudget(
+        budget = RunBudget(
             num_epochs=num_epochs,
             steps_per_epoch=self._train_batches.num_batches,
             max_steps=self.options.max_steps,
             max_seconds=None if max_minutes is None else 60 * max_minutes,
         )
+        self._recorder.begin_run(budget)
         self._is_stop_requested, self.stop_reason = False, None
         try:
             self._prepare()
@@ -354,9 +354,10 @@ class Trainer:
         budget, state = self._recorder.budget, self.state
         if budget is None or not budget.validates_by_progress:
             return
-        tenths = math.floor(self._recorder.advance_progress(step=state.step) * 10 + 1e-9)
-        if state.num_tenths_validated < tenths < 10 and self._end_reason() is None:
-            state.num_tenths_validated = tenths
+        self._recorder.advance_progress(step=state.step)
+        num_tenths = self._recorder.num_tenths
+        if state.num_tenths_past < num_tenths < 10 and self._end_reason() is None:
+            state.num_tenths_past = num_tenths
             self._pause(f"step_{state.step}", train_loss=None)
 
     def _complete_epoch(self) -> float:
