@@ -235,3 +235,30 @@ def test_the_options_rule_the_learning_rate_of_the_default_optimizer_after_a_res
     trainer.resume("epoch_1")
     assert [group["lr"] for group in trainer.optimizer.param_groups] == [5e-4, 5e-4]
     assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.01, 0.0]
+
+
+@pytest.mark.parametrize("settings", [{"num_epochs": 3}, {"max_steps": 9}])
+def test_a_validation_that_the_stop_cut_short_is_made_up_for(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, settings: dict[str, int]
+) -> None:
+    """Stopped while validating after step 3: the history must not miss that loss for good."""
+    num_epochs, options = settings.get("num_epochs"), {"max_steps": settings.get("max_steps")}
+    unbroken = tiny_trainer("unbroken", val_loader=shapes_loader(4, shuffle=False), **options)
+    unbroken.train(num_epochs)
+    plain = shapes_loader(4, shuffle=False)
+
+    class StoppingLoader:
+        dataset = plain.dataset
+
+        def __iter__(self) -> Any:
+            if stopped.state.step == 3:
+                stopped.request_stop()
+            return iter(plain)
+
+    stopped = tiny_trainer("broken", val_loader=StoppingLoader(), **options)
+    stopped.train(num_epochs)
+    assert 3 not in stopped.get_history()["val_steps"]
+    resumed = tiny_trainer("broken", val_loader=plain, **options)
+    resumed.resume()
+    resumed.train(num_epochs)
+    assert_same_run(resumed, unbroken)

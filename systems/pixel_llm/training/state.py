@@ -33,6 +33,8 @@ class TrainState:
     """Share of the run done."""
     num_tenths_past: int = 0
     """Where validation comes at tenths of the run: how many are past."""
+    is_validation_due: bool = False
+    """The run was ended between the step after which validation comes and the end of that validation."""
     epoch_loss_sum: float = 0.0
     """Of the current epoch: the sum over its supervised tokens of their loss, nats."""
     epoch_num_tokens: int = 0

@@ -179,6 +179,8 @@ class Trainer:
             return
         self._recorder.tell_start(precision=self.precision)
         try:
+            if self.state.is_validation_due:
+                self._validate_and_record()
             while (reason := self._end_reason()) is None:
                 self._train_epoch(self.state.epoch)
             self._finish(reason)
@@ -356,7 +358,7 @@ class Trainer:
             return
         self._recorder.advance_progress(step=state.step)
         num_tenths = self._recorder.num_tenths
-        if state.num_tenths_past < num_tenths < 10 and self._end_reason() is None:
+        if state.num_tenths_past < num_tenths < 10:
             state.num_tenths_past = num_tenths
             self._pause(f"step_{state.step}", train_loss=None)
 
@@ -377,6 +379,7 @@ class Trainer:
     def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> float | None:
         """Validate and, given a name, save."""
         started = time.monotonic()
+        self.state.is_validation_due = self._val_batches is not None
         val_loss = self._validate_and_record()
         if checkpoint_name is not None:
             self._save(checkpoint_name, metric=train_loss if self._val_batches is None else val_loss)
@@ -388,6 +391,7 @@ class Trainer:
         self._recorder.read_losses()
         val_loss = self.validate()
         if val_loss is not None:
+            self.state.is_validation_due = False
             self._recorder.tell_validation(val_loss)
         return val_loss
 
