@@ -20,7 +20,7 @@ from torch.utils.data import (
 
 from systems.pixel_llm.data.shapes import ShapesDataset
 from systems.pixel_llm.errors import DatasetError
-from systems.pixel_llm.training.batches import EpochBatches, set_dataset_epoch
+from systems.pixel_llm.training.batches import EpochBatches
 
 
 class Numbers(Dataset[int]):
@@ -181,9 +181,15 @@ def test_the_epoch_reaches_datasets_inside_subset_and_concatenation() -> None:
     parts = [NumbersPlusEpoch(4), NumbersPlusEpoch(4)]
     loader = DataLoader(Subset(ConcatDataset(parts), [0, 5]), batch_size=2)
     assert epoch_of(loader, 3) == [[300, 301]]
-    set_dataset_epoch(Subset(parts[0], [0]), 7)
-    assert [int(part.epoch) for part in parts] == [7, 3]
-    set_dataset_epoch(Numbers(3), 1)  # has no epoch: nothing happens
+
+
+def test_the_epoch_of_a_dataset_shared_with_training_is_left_alone() -> None:
+    shared, own = NumbersPlusEpoch(4), NumbersPlusEpoch(4)
+    train_loader = DataLoader(Subset(shared, [0, 1]), batch_size=2)
+    val_loader = DataLoader(ConcatDataset([Subset(shared, [2]), own]), batch_size=2)
+    next(EpochBatches(train_loader, seed=0).epoch(5))
+    next(EpochBatches(val_loader, seed=0, beside=train_loader).epoch(1))
+    assert [int(shared.epoch), int(own.epoch)] == [5, 1]
 
 
 def test_samplers_are_told_the_epoch() -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.seeding import derive_seed
 
-__all__ = ["EpochBatches", "set_dataset_epoch"]
+__all__ = ["EpochBatches"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,13 @@ class EpochBatches:
     before it.
     """
 
-    def __init__(self, loader: Any, *, seed: int) -> None:
+    def __init__(self, loader: Any, *, seed: int, beside: Any = None) -> None:
+        """`beside` is a loader that goes on meanwhile: the epoch of a dataset that both look at is left to that one."""
         self._loader = loader
         self._seed = seed
+        others = [] if beside is None else _innermost(getattr(beside, "dataset", None))
+        own = _innermost(getattr(loader, "dataset", None))
+        self._datasets = [dataset for dataset in own if not any(dataset is other for other in others)]
         self._remaining = _BatchList()
         self._rebuilt = _rebuild(loader, self._remaining) if _can_be_rebuilt(loader) else None
 
@@ -55,7 +59,9 @@ class EpochBatches:
         Raises:
             DatasetError: the loader gives no batch at all.
         """
-        set_dataset_epoch(getattr(self._loader, "dataset", None), epoch)
+        for dataset in self._datasets:
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
         samplers: tuple[Any, ...] = (
             getattr(self._loader, "sampler", None),
             getattr(self._loader, "batch_sampler", None),
@@ -113,17 +119,6 @@ class EpochBatches:
             )
 
 
-def set_dataset_epoch(dataset: Any, epoch: int) -> None:
-    """Call `set_epoch(epoch)` on the dataset, or on those inside a Subset or ConcatDataset, where they have it."""
-    if isinstance(dataset, Subset):
-        set_dataset_epoch(dataset.dataset, epoch)
-    elif isinstance(dataset, ConcatDataset):
-        for part in dataset.datasets:
-            set_dataset_epoch(part, epoch)
-    elif hasattr(dataset, "set_epoch"):
-        dataset.set_epoch(epoch)
-
-
 class _BatchList:
     """A batch sampler whose batches are given anew for each epoch."""
 
@@ -135,6 +130,15 @@ class _BatchList:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _innermost(dataset: Any) -> list[Any]:
+    """The datasets inside Subset and ConcatDataset, or the dataset itself."""
+    if isinstance(dataset, Subset):
+        return _innermost(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return [inner for part in dataset.datasets for inner in _innermost(part)]
+    return [] if dataset is None else [dataset]
 
 
 def _own_generator(loader: Any) -> torch.Generator | None:

@@ -109,7 +109,9 @@ class Trainer:
         """Why the last `train` ended: epochs, max_steps, max_minutes or interrupted."""
 
         self._train_batches = EpochBatches(train_loader, seed=self.options.seed)
-        self._val_batches = None if val_loader is None else EpochBatches(val_loader, seed=self.options.seed)
+        self._val_batches = None
+        if val_loader is not None:
+            self._val_batches = EpochBatches(val_loader, seed=self.options.seed, beside=train_loader)
         metrics_log = MetricsLog(Path(metrics_file or Path(checkpoint_dir) / "metrics.jsonl"))
         self._recorder = RunRecorder(
             self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval
