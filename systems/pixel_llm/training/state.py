@@ -29,6 +29,8 @@ class TrainState:
     """Training and validation, over all resumes."""
     pause_seconds: float = 0.0
     """The longest pause so far for a validation and what follows it: kept free at the end of a time budget."""
+    total_pause_seconds: float = 0.0
+    """All such pauses together."""
     progress: float = 0.0
     """Share of the run done."""
     num_tenths_past: int = 0

@@ -7,7 +7,6 @@ resumed run goes on at the very next batch. What is measured and told goes throu
 """
 
 import logging
-import time
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
@@ -354,14 +353,16 @@ class Trainer:
         return "interrupted" if self._is_stop_requested else self._recorder.end_reason()
 
     def _pause_at_tenths(self) -> None:
-        """In a run bounded by steps or minutes: validate and save at each tenth of it."""
+        """In a run bounded by steps or minutes: validate and save at each tenth of it, as far as time allows."""
         budget, state = self._recorder.budget, self.state
         if budget is None or not budget.validates_by_progress:
             return
-        self._recorder.advance_progress(step=state.step)
         num_tenths = self._recorder.num_tenths
         if state.num_tenths_past < num_tenths < 10:
             state.num_tenths_past = num_tenths
+            if not self._recorder.has_time_for_pause():
+                logger.info("Validation left out here: it takes long against the time budget.")
+                return
             self._pause(f"step_{state.step}", train_loss=None)
 
     def _complete_epoch(self) -> float:
@@ -380,13 +381,13 @@ class Trainer:
 
     def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> float | None:
         """Validate and, given a name, save."""
-        started = time.monotonic()
+        started = self._recorder.clock()
         self.state.is_validation_due = self._val_batches is not None
         val_loss = self._validate_and_record()
         if checkpoint_name is not None:
             self._save(checkpoint_name, metric=train_loss if self._val_batches is None else val_loss)
         self._recorder.tick()
-        self._recorder.add_pause(time.monotonic() - started)
+        self._recorder.add_pause(self._recorder.clock() - started)
         return val_loss
 
     def _validate_and_record(self) -> float | None:
@@ -401,8 +402,8 @@ class Trainer:
         """The last validation and checkpoint, whatever ended the run."""
         state = self.state
         self.stop_reason = reason
+        self._recorder.advance_progress(step=state.step)
         if state.step != self._saved_step:
-            self._recorder.advance_progress(step=state.step)
             is_epoch_end = state.batch_in_epoch == 0
             train_loss = state.history["train_losses"][-1] if is_epoch_end else None
             if state.history["val_steps"][-1:] == [state.step]:  # validated after this very step
