@@ -56,7 +56,7 @@ class Draws(Numbers):
     """Each item is drawn from the three global generators, as a transform may do."""
 
     def __getitem__(self, index: int) -> Any:
-        return [random.random(), float(np.random.random()), float(torch.rand(()))]  # noqa: NPY002
+        return [random.random(), float(np.random.random()), float(torch.rand(()))]
 
 
 class Stream(IterableDataset[int]):
@@ -133,12 +133,12 @@ def test_a_generator_of_the_loader_s_own_is_used_and_left_as_it_was() -> None:
 @pytest.mark.parametrize("make_loader", [shuffled, own_class])
 def test_the_global_generators_go_on_as_if_nothing_had_been_drawn(make_loader: Any) -> None:
     def draw() -> list[float]:
-        return [random.random(), float(np.random.random()), float(torch.rand(()))]  # noqa: NPY002
+        return [random.random(), float(np.random.random()), float(torch.rand(()))]
 
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     expected = draw()
     random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
+    np.random.set_state(states[1])
     torch.set_rng_state(states[2])
     batches = EpochBatches(make_loader(), seed=0).epoch(0)
     next(batches)

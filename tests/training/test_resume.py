@@ -84,7 +84,9 @@ def test_a_run_stopped_in_an_epoch_resumes_to_the_same_bits(
     assert_same_run(resumed, unbroken)
 
 
-def test_one_loader_object_gives_the_resumed_trainer_the_same_order(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+def test_one_loader_object_gives_the_resumed_trainer_the_same_order(
+    tiny_trainer: MakeTrainer, shapes_loader: Any
+) -> None:
     loader = loader_with_generator(shapes_loader)
     unbroken = tiny_trainer("unbroken", train_loader=loader)
     unbroken.train(2)
@@ -185,7 +187,9 @@ def test_a_second_train_goes_on_from_where_the_first_ended(tiny_trainer: MakeTra
     assert trainer.state.step == 9
 
 
-def test_a_second_run_bounded_by_steps_validates_at_its_own_tenths(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+def test_a_second_run_bounded_by_steps_validates_at_its_own_tenths(
+    tiny_trainer: MakeTrainer, shapes_loader: Any
+) -> None:
     val_loader = shapes_loader(4, shuffle=False)
     first = tiny_trainer(val_loader=val_loader, max_steps=10)
     first.train()

@@ -56,7 +56,7 @@ class RunBudget:
         if self.max_steps is not None:
             shares.append(step / self.max_steps)
         if self.num_epochs is not None:
-            if self.steps_per_epoch is not None:
+            if self.steps_per_epoch:  # an empty loader is told of when its first batch is asked for
                 shares.append(step / (self.num_epochs * self.steps_per_epoch))
             else:
                 shares.append(epoch / self.num_epochs)

@@ -93,11 +93,14 @@ class RunRecorder:
         """
         self.state.epoch_loss_sum = self._epoch_loss_sum.item()
         if not math.isfinite(self.state.epoch_loss_sum):
-            raise TrainingError(
-                f"The loss became {self.state.epoch_loss_sum} by step {self.state.step}: the weights have diverged. "
-                "Resume from an earlier checkpoint with a lower learning_rate, a longer warmup_fraction, or "
-                "precision='fp32'."
-            )
+            raise self.divergence(f"The loss became {self.state.epoch_loss_sum}")
+
+    def divergence(self, found: str) -> TrainingError:
+        """The error for what was `found`: it cannot be trained on from here."""
+        return TrainingError(
+            f"{found} by step {self.state.step}: the weights have diverged. Resume from an earlier checkpoint with a "
+            "lower learning_rate, a longer warmup_fraction, or precision='fp32'."
+        )
 
     # --- time and progress --------------------------------------------------------------------------------------------
 

@@ -162,7 +162,7 @@ class Trainer:
             max_seconds=None if max_minutes is None else 60 * max_minutes,
         )
         self._recorder.begin_run(budget)
-        self._is_stop_requested, self.stop_reason = False, None
+        self.stop_reason = None
         try:
             self._prepare()
             with shown_progress(self.options.progress) as shown, deferred_interrupt(self.request_stop):
@@ -170,6 +170,7 @@ class Trainer:
                 self._run()
         finally:
             self._recorder.shown, self._recorder.budget = [LogLines()], None
+            self._is_stop_requested = False
         return self.get_history()
 
     def _run(self) -> None:
@@ -306,7 +307,10 @@ class Trainer:
         return info
 
     def request_stop(self) -> None:
-        """Ask a running `train` to finish its step, save and return. Safe in a signal handler or another thread."""
+        """Ask `train` to finish its step, save and return; asked before, it returns at once.
+
+        Safe in a signal handler or another thread.
+        """
         self._is_stop_requested = True
 
     def save_checkpoint(self, name: str) -> Path:
@@ -426,6 +430,8 @@ class Trainer:
 
     def _save(self, name: str, *, metric: float | None = None, keep: bool = False) -> Path:
         self._recorder.read_losses()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._recorder.divergence("A weight became infinite or NaN")
         path = self.checkpoint_manager.save(
             checkpoint_name=name,
             model=self.model,
@@ -435,7 +441,8 @@ class Trainer:
             keep=keep,
             training_state={"state": self.state.to_dict(), "seed": self.options.seed},
         )
-        self._saved_step = self.state.step
+        if not keep:  # a checkpoint by hand does not stand in for the run's own, which has a metric
+            self._saved_step = self.state.step
         self._recorder.tell_checkpoint(path)
         return path
 
