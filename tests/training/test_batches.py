@@ -3,6 +3,7 @@
 import random
 import signal
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(make_loader: Any) -> None:
 
 
 def test_an_epoch_holds_every_sample_once() -> None:
-    assert sorted(sum(epoch_of(shuffled(10), 3), [])) == list(range(10))
+    assert sorted(chain.from_iterable(epoch_of(shuffled(10), 3))) == list(range(10))
 
 
 @pytest.mark.parametrize("make_loader", LOADERS)
@@ -116,7 +117,7 @@ def test_from_a_position_on_an_epoch_is_the_slice_of_the_whole(make_loader: Any,
 def test_nothing_before_the_position_is_decoded() -> None:
     dataset = Numbers(10)
     batches = epoch_of(DataLoader(dataset, batch_size=3, shuffle=True), start=2)
-    assert dataset.asked_for == sum(batches, [])
+    assert dataset.asked_for == list(chain.from_iterable(batches))
     assert len(dataset.asked_for) == 4
 
 

@@ -455,7 +455,7 @@ def test_a_batch_of_another_kind_is_explained(tiny_trainer: MakeTrainer) -> None
 
 
 def test_other_models_are_refused(shapes_loader: Any, tmp_path: Any) -> None:
-    with pytest.raises(ConfigError, match="Trainer trains a PixelLLM .* not a Linear"):
+    with pytest.raises(ConfigError, match=r"Trainer trains a PixelLLM .* not a Linear"):
         Trainer(nn.Linear(2, 2), shapes_loader(), checkpoint_dir=tmp_path)
 
 
