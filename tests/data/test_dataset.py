@@ -247,3 +247,23 @@ class TestCollate:
         ]
         with pytest.raises(DatasetError, match=r"5\.png is 4 x 5 .*6\.png is 4 x 6 .*Resize"):
             collate_captions(items)  # type: ignore[arg-type]
+
+
+def test_a_picture_is_decoded_once_and_later_items_are_the_same(tiny_picture_folder):
+    folder = tiny_picture_folder(count=2)
+    dataset = ImageCaptionDataset(folder, image_size=(16, 24))
+    first = dataset[0]["image"].clone()
+    dataset.samples[0].image_path.unlink()
+    assert torch.equal(dataset[0]["image"], first)
+    dataset[0]["image"].zero_()  # a caller's change must not reach what is kept
+    assert torch.equal(dataset[0]["image"], first)
+
+
+def test_kept_pictures_stay_within_their_bound_and_are_not_sent_to_workers(tiny_picture_folder, monkeypatch):
+    monkeypatch.setattr("systems.pixel_llm.data.dataset._MAX_KEPT_BYTES", 3 * 16 * 24)
+    dataset = ImageCaptionDataset(tiny_picture_folder(count=3), image_size=(16, 24))
+    images = [dataset[index]["image"] for index in range(3)]
+    assert len(dataset._kept) == 1
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy._kept == {}
+    assert all(torch.equal(copy[index]["image"], images[index]) for index in range(3))

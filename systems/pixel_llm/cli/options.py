@@ -157,7 +157,9 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
         else:
             _check_preset(early.preset, settings, path)
     if preset not in PRESETS:
-        preset = "tiny" if early.is_help or not _has_gpu(early.device) else "small"
+        # Looking for a GPU loads torch: help, and the answer to a misspelt flag, need not wait for it.
+        is_told_at_once = early.is_help or _has_unknown_flag(arguments)
+        preset = "small" if not is_told_at_once and _has_gpu(early.device) else "tiny"
     command = TrainCommand(
         data=tyro.MISSING,
         run=RunOptions(preset=preset),  # type: ignore[arg-type]  # checked above
@@ -223,6 +225,12 @@ def _check_preset(preset: str, settings: dict[str, Any], path: Path) -> None:
             f"--preset {preset} clashes with {path}, which has preset = {settings['preset']!r} and settings of that "
             f"model ({', '.join(model_settings[:3])}...). Leave --preset out, or take those lines out of the file."
         )
+
+
+def _has_unknown_flag(arguments: Sequence[str]) -> bool:
+    known = {each.name for part in (RunOptions, DataOptions, PixelLLMConfig, TrainingOptions) for each in fields(part)}
+    flags = (word.partition("=")[0][2:] for word in arguments if word.startswith("--") and word != "--")
+    return any(flag.replace("-", "_") not in known for flag in flags)
 
 
 def _has_gpu(device: str | None) -> bool:

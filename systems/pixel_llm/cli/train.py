@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import torch
 
@@ -27,7 +28,6 @@ from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
-from systems.pixel_llm.models.pretrained import FREE_SETTINGS
 from systems.pixel_llm.training import Trainer
 
 __all__ = ["run"]
@@ -84,16 +84,31 @@ def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
     Raises:
         ConfigError: the model asked for is not that of the run.
     """
-    asked = command.model.to_dict()
-    for name, value in read_settings(folder.options).items() if folder.options.is_file() else ():
-        if name in asked and name not in FREE_SETTINGS and asked[name] != value:
+    recorded = read_settings(folder.options) if folder.options.is_file() else {}
+    in_run = replace(command.model, **{name: value for name, value in recorded.items() if hasattr(command.model, name)})
+    asked, has = spelled_out(command.model), spelled_out(in_run)
+    for name in asked:
+        if asked[name] != has[name]:
             raise ConfigError(
-                f"--resume continues the model in {folder.path}, which has {name}={value}, not {name}={asked[name]}. "
-                f"Leave {name} as it was, or start another run with another --out."
+                f"--resume continues the model in {folder.path}, which has {name}={has[name]}, not "
+                f"{name}={asked[name]}. Leave {name} as it was, or start another run with another --out."
             )
     data = recorded_data(folder)
     if data is not None and data != command.data.resolve():
         logger.warning("This run was started on %s; from here on it trains on %s.", data, command.data)
+
+
+def spelled_out(config: PixelLLMConfig) -> dict[str, Any]:
+    """The sizes that a checkpoint and a model must share, defaults filled in: not what is dropped, nor a ceiling."""
+    derived = {
+        "image_size": config.image_height_width,
+        "vision_num_heads": config.vision_heads,
+        "text_embed_dim": config.text_width,
+        "text_num_heads": config.text_heads,
+    }
+    return {
+        name: value for name, value in (config.to_dict() | derived).items() if name not in ("dropout", "vocab_size")
+    }
 
 
 def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
@@ -129,8 +144,8 @@ def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
     path = find_checkpoint(command.run.init_from)
     model = PixelLLM.from_pretrained(path)
     logger.info("Starting from the weights and the tokenizer in %s; the model's settings are those it has.", path)
-    preset, asked, has = PRESETS[command.run.preset], command.model.to_dict(), model.config.to_dict()
-    default = PixelLLMConfig(**preset).to_dict()
+    asked, has = spelled_out(command.model), spelled_out(model.config)
+    default = spelled_out(PixelLLMConfig(**PRESETS[command.run.preset]))  # type: ignore[arg-type]  # checked names
     unheard = [name for name in asked if asked[name] != default[name] and asked[name] != has[name]]
     if unheard:
         name = unheard[0]

@@ -6,6 +6,7 @@ captioning all take this same transform.
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -32,14 +33,22 @@ class PictureTransform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Picture of any size -> float32 [3, H, W]."""
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The first half, which is the slow one: picture of any size -> uint8 [3, H, W]."""
         height, width = self.preprocessing.image_size
         image = to_rgb(image)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """The second half: uint8 [3, H, W] -> float32 [3, H, W]."""
         # In numpy: torch would spread these small sums over all cores, which the training step is using.
-        pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)) * self._scale
-        pixels += self._shift
-        return torch.from_numpy(pixels)
+        normalised = pixels * self._scale
+        normalised += self._shift
+        return torch.from_numpy(normalised)
 
     def __repr__(self) -> str:
         return f"PictureTransform({self.preprocessing})"

@@ -10,35 +10,40 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.seeding import derive_seed
 
-__all__ = ["EpochBatches", "set_dataset_epoch"]
+__all__ = ["EpochBatches"]
 
 logger = logging.getLogger(__name__)
+
+_END = object()
 
 
 class EpochBatches:
     """Iterates a loader epoch by epoch, reproducibly.
 
     Loaders that torch cannot rebuild (a subclass of DataLoader, an iterable dataset, any other iterable) are iterated
-    as they are, under the same seeds; there a position is reached by loading and dropping what comes before it.
+    as they are, each batch under seeds of its own; there a position is reached by loading and dropping what comes
+    before it.
     """
 
-    def __init__(self, loader: Any, *, seed: int) -> None:
+    def __init__(self, loader: Any, *, seed: int, beside: Any = None) -> None:
+        """`beside` is a loader that goes on meanwhile: the epoch of a dataset that both look at is left to that one."""
         self._loader = loader
         self._seed = seed
+        others = [] if beside is None else _innermost(getattr(beside, "dataset", None))
+        own = _innermost(getattr(loader, "dataset", None))
+        self._datasets = [dataset for dataset in own if not any(dataset is other for other in others)]
         self._remaining = _BatchList()
         self._rebuilt = _rebuild(loader, self._remaining) if _can_be_rebuilt(loader) else None
-        generator = _own_generator(loader)
-        self._generator_seed = 0 if generator is None else generator.initial_seed()
 
     @property
     def num_batches(self) -> int | None:
@@ -54,7 +59,9 @@ class EpochBatches:
         Raises:
             DatasetError: the loader gives no batch at all.
         """
-        set_dataset_epoch(getattr(self._loader, "dataset", None), epoch)
+        for dataset in self._datasets:
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
         samplers: tuple[Any, ...] = (
             getattr(self._loader, "sampler", None),
             getattr(self._loader, "batch_sampler", None),
@@ -62,46 +69,54 @@ class EpochBatches:
         for sampler in samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-        with _global_generators(derive_seed("order", self._seed, epoch)):
-            if self._rebuilt is not None:
-                # A generator the user gave is seeded too: left alone, it would go on from where a kill left it.
-                if (generator := _own_generator(self._loader)) is not None:
-                    generator.manual_seed(derive_seed("order", self._seed, epoch, self._generator_seed))
-                batches = list(self._loader.batch_sampler)
-                self._check_not_empty(len(batches))
-                self._remaining.batches = batches[start:]
-                iterator: Iterator[Any] = iter(self._rebuilt)
-            else:
-                iterator = iter(self._loader)
-        if self._rebuilt is None and start > 0:
+        if self._rebuilt is not None:
+            batches = self._draw_order(epoch)
+            self._check_not_empty(len(batches))
+            self._remaining.batches = batches[start:]
+            yield from self._seeded(self._rebuilt, epoch, start=start)
+            return
+        if start > 0:
             logger.info("This loader cannot start in the middle of an epoch: loading and dropping %d batches.", start)
-            iterator = islice(iterator, start, None)
-        yield from self._counted(iterator) if self._rebuilt is None and start == 0 else iterator
+        num_batches = 0
+        for num_batches, batch in enumerate(self._seeded(self._loader, epoch, start=0), 1):
+            if num_batches > start:
+                yield batch
+        self._check_not_empty(num_batches)
 
-    def _counted(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        count = 0
-        for batch in iterator:
-            count += 1
+    def _draw_order(self, epoch: int) -> list[list[int]]:
+        """The sample numbers of each batch of `epoch`; all generators are afterwards as they were."""
+        seed = derive_seed("order", self._seed, epoch)
+        with _global_generators(seed):
+            # A generator the user gave is seeded too: left alone, it would go on from where a kill left it.
+            generator = _own_generator(self._loader)
+            if generator is None:
+                return list(self._loader.batch_sampler)
+            state = generator.get_state()
+            try:
+                generator.manual_seed(derive_seed("order", self._seed, epoch, generator.initial_seed()))
+                return list(self._loader.batch_sampler)
+            finally:
+                generator.set_state(state)
+
+    def _seeded(self, loader: Any, epoch: int, *, start: int) -> Iterator[Any]:
+        """The batches of `loader`, the global generators seeded for each by its number, for whatever draws from them:
+        an order of the loader's own, a picture's transform.
+        """
+        with _global_generators(derive_seed("loader", self._seed, epoch)):
+            iterator = iter(loader)
+        for number in count(start):
+            with _global_generators(derive_seed("batch", self._seed, epoch, number)):
+                batch = next(iterator, _END)
+            if batch is _END:
+                return
             yield batch
-        self._check_not_empty(count)
 
-    def _check_not_empty(self, count: int) -> None:
-        if count == 0:
+    def _check_not_empty(self, num_batches: int) -> None:
+        if num_batches == 0:
             raise DatasetError(
                 "The loader gives no batch: its dataset is empty, or smaller than one batch with drop_last=True. "
                 "Add pictures, lower batch_size, or set drop_last=False."
             )
-
-
-def set_dataset_epoch(dataset: Any, epoch: int) -> None:
-    """Call `set_epoch(epoch)` on the dataset, or on those inside a Subset or ConcatDataset, where they have it."""
-    if isinstance(dataset, Subset):
-        set_dataset_epoch(dataset.dataset, epoch)
-    elif isinstance(dataset, ConcatDataset):
-        for part in dataset.datasets:
-            set_dataset_epoch(part, epoch)
-    elif hasattr(dataset, "set_epoch"):
-        dataset.set_epoch(epoch)
 
 
 class _BatchList:
@@ -117,12 +132,23 @@ class _BatchList:
         return len(self.batches)
 
 
+def _innermost(dataset: Any) -> list[Any]:
+    """The datasets inside Subset and ConcatDataset, or the dataset itself."""
+    if isinstance(dataset, Subset):
+        return _innermost(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return [inner for part in dataset.datasets for inner in _innermost(part)]
+    return [] if dataset is None else [dataset]
+
+
 def _own_generator(loader: Any) -> torch.Generator | None:
     return getattr(getattr(loader, "sampler", None), "generator", None) or getattr(loader, "generator", None)
 
 
 def _can_be_rebuilt(loader: Any) -> bool:
-    return type(loader) is DataLoader and getattr(loader, "batch_sampler", None) is not None
+    # The loader of an iterable dataset has a batch sampler too, but an endless one that numbers nothing.
+    is_plain = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
+    return is_plain and loader.batch_sampler is not None
 
 
 def _rebuild(loader: DataLoader[Any], batches: _BatchList) -> DataLoader[Any]:
@@ -154,14 +180,17 @@ class _WorkerStart:
 
 @contextmanager
 def _global_generators(seed: int) -> Iterator[None]:
-    """Python's, numpy's and torch's global generators seeded inside, and afterwards as they were."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    """Python's, numpy's and torch's global generators seeded inside, and afterwards as they were.
+
+    Of torch only the generator of the CPU: `torch.manual_seed` would reach into the GPU's.
+    """
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        with torch.random.fork_rng(devices=[]):
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
-            yield
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)

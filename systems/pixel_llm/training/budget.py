@@ -6,6 +6,9 @@ from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["RunBudget"]
 
+MAX_PAUSE_SHARE = 0.2
+"""Most of a time budget that validations at its tenths may take; the one at its end comes on top."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunBudget:
@@ -53,7 +56,7 @@ class RunBudget:
         if self.max_steps is not None:
             shares.append(step / self.max_steps)
         if self.num_epochs is not None:
-            if self.steps_per_epoch is not None:
+            if self.steps_per_epoch:  # an empty loader is told of when its first batch is asked for
                 shares.append(step / (self.num_epochs * self.steps_per_epoch))
             else:
                 shares.append(epoch / self.num_epochs)
@@ -70,6 +73,15 @@ class RunBudget:
         if self.max_seconds is not None and elapsed_seconds >= self._training_seconds(reserved_seconds):
             return "max_minutes"
         return None
+
+    def has_time_for_pause(self, elapsed_seconds: float, longest_pause: float, total_pause: float) -> bool:
+        """Whether one more validation as long as the longest keeps all of them within a fifth of the time.
+
+        Without a time bound always, so that the validations of a run bounded by steps do not depend on the clock.
+        """
+        if self.max_seconds is None:
+            return True
+        return total_pause + longest_pause <= MAX_PAUSE_SHARE * (elapsed_seconds + longest_pause)
 
     def _training_seconds(self, reserved_seconds: float) -> float:
         """What the budget leaves for training when the last validation and save take `reserved_seconds`."""

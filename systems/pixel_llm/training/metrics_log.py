@@ -36,18 +36,18 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of the run as it finally went, in order, without what an interrupted part logged beyond its resume.
 
-    Lines that are not whole JSON objects (torn by a kill) are passed over.
+    Lines that are no whole records (torn by a kill) are passed over.
     """
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or "step" not in record:
             continue
         if record.get("kind") == "start":
-            records = [earlier for earlier in records if earlier.get("step", 0) <= record["step"]]
+            records = [earlier for earlier in records if earlier["step"] <= record["step"]]
             if record["step"] == 0:
                 records = []
         records.append(record)

@@ -1,5 +1,7 @@
 """Running averages of named numbers: the small helper for a training loop of one's own."""
 
+from torch import Tensor
+
 __all__ = ["MetricsTracker"]
 
 
@@ -16,10 +18,11 @@ class MetricsTracker:
     def __init__(self) -> None:
         self.metrics: dict[str, list[float]] = {}
 
-    def update(self, **values: float) -> None:
-        """Append one value to each named metric; a name that is new starts a metric."""
+    def update(self, **values: float | Tensor) -> None:
+        """Append one value, a number or a scalar tensor, to each named metric; a name that is new starts a metric."""
         for name, value in values.items():
-            self.metrics.setdefault(name, []).append(float(value))
+            number = value.detach() if isinstance(value, Tensor) else value
+            self.metrics.setdefault(name, []).append(float(number))
 
     @property
     def averages(self) -> dict[str, float]:

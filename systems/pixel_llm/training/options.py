@@ -47,14 +47,16 @@ class TrainingOptions:
     """auto draws a progress bar on stderr where that is a terminal."""
 
     def __post_init__(self) -> None:
-        self._check_range("learning_rate", above=0)
-        self._check_range("weight_decay", at_least=0)
-        self._check_range("warmup_fraction", at_least=0, below=1)
-        self._check_range("max_grad_norm", above=0)
-        self._check_range("max_minutes", above=0)
-        for name in ("max_steps", "max_checkpoints"):
-            self._check_range(name, at_least=1)
-        self._check_range("seed", at_least=0)
+        self._check_number("learning_rate", above=0)
+        self._check_number("weight_decay", at_least=0)
+        self._check_number("warmup_fraction", at_least=0, below=1)
+        for name in ("max_grad_norm", "max_minutes"):
+            if getattr(self, name) is not None:
+                self._check_number(name, above=0)
+        if self.max_steps is not None:
+            self._check_number("max_steps", is_whole=True, at_least=1)
+        self._check_number("max_checkpoints", is_whole=True, at_least=1)
+        self._check_number("seed", is_whole=True, at_least=0)
         self._check_choice("schedule", ("cosine", "constant", None))
         self._check_choice("precision", ("auto", "fp32", "bf16"))
         self._check_choice("progress", ("auto", "bar", "off"))
@@ -67,16 +69,22 @@ class TrainingOptions:
                 raise ConfigError(f"Unknown training setting {name!r}. {nearest_name_hint(name, known)}")
         return replace(self, **settings)
 
-    def _check_range(
-        self, name: str, *, above: float = -math.inf, at_least: float = -math.inf, below: float = math.inf
+    def _check_number(
+        self,
+        name: str,
+        *,
+        is_whole: bool = False,
+        above: float = -math.inf,
+        at_least: float = -math.inf,
+        below: float = math.inf,
     ) -> None:
         value = getattr(self, name)
-        if value is None:
-            return
-        if not math.isfinite(value) or not (value > above and value >= at_least and value < below):
+        is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not (value > above and value >= at_least and value < below):
             wanted = [f"above {above:g}"] * (above > -math.inf) + [f"at least {at_least:g}"] * (at_least > -math.inf)
             wanted += [f"below {below:g}"] * (below < math.inf)
-            raise ConfigError(f"{name} must be {' and '.join(wanted)}, not {value!r}.")
+            kind = "a whole number" if is_whole else "a number"
+            raise ConfigError(f"{name} must be {kind} {' and '.join(wanted)}, not {value!r}.")
 
     def _check_choice(self, name: str, allowed: tuple[str | None, ...]) -> None:
         value = getattr(self, name)

@@ -6,7 +6,7 @@ somebody looks, since reading makes a GPU wait.
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ class RunRecorder:
         """The callbacks that show the run to a person; the Trainer swaps in a progress bar for the time of a run."""
         self.budget: RunBudget | None = None
         self.state = TrainState()
-        self._clock = time.monotonic()
+        self.clock: Callable[[], float] = time.monotonic
+        """Where the time is read, in seconds from any beginning."""
+        self._last_look = self.clock()
         # In fp64, one step after the other, so that a resumed epoch gives the same sum to the last bit.
         self._epoch_loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._interval_loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -58,7 +60,7 @@ class RunRecorder:
         self._images_per_second: float | None = None
         self._interval_loss_sum.zero_()
         self._interval_tokens = self._interval_images = 0
-        self._interval_started = time.monotonic()
+        self._interval_started = self.clock()
 
     def adopt(self, state: TrainState) -> None:
         """Go on from `state`."""
@@ -91,36 +93,57 @@ class RunRecorder:
         """
         self.state.epoch_loss_sum = self._epoch_loss_sum.item()
         if not math.isfinite(self.state.epoch_loss_sum):
-            raise TrainingError(
-                f"The loss became {self.state.epoch_loss_sum} by step {self.state.step}: the weights have diverged. "
-                "Resume from an earlier checkpoint with a lower learning_rate, a longer warmup_fraction, or "
-                "precision='fp32'."
-            )
+            raise self.divergence(f"The loss became {self.state.epoch_loss_sum}")
+
+    def divergence(self, found: str) -> TrainingError:
+        """The error for what was `found`: it cannot be trained on from here."""
+        return TrainingError(
+            f"{found} by step {self.state.step}: the weights have diverged. Resume from an earlier checkpoint with a "
+            "lower learning_rate, a longer warmup_fraction, or precision='fp32'."
+        )
 
     # --- time and progress --------------------------------------------------------------------------------------------
 
     def start_clock(self) -> None:
         """What passed until now is not part of the run."""
-        self._clock = time.monotonic()
+        self._last_look = self.clock()
 
     def tick(self) -> None:
         """Add the time since the last look to the run's."""
-        now = time.monotonic()
-        self.state.elapsed_seconds += now - self._clock
-        self._clock = now
+        now = self.clock()
+        self.state.elapsed_seconds += now - self._last_look
+        self._last_look = now
 
     def add_pause(self, seconds: float) -> None:
         """A validation and what followed took so long: no part of the speed; time to keep free at a budget's end."""
         self.state.pause_seconds = max(self.state.pause_seconds, seconds)
+        self.state.total_pause_seconds += seconds
         self._interval_started += seconds
 
+    def begin_run(self, budget: RunBudget) -> None:
+        """Work towards `budget` from here. Of a longer run than the one before, a smaller share is done."""
+        self.budget = budget
+        self.advance_progress(step=self.state.step)
+        self.state.num_tenths_past = min(self.state.num_tenths_past, self.num_tenths)
+
     def advance_progress(self, *, step: float) -> float:
-        """Bring the share of the run done up to `step` and the time spent; it never falls. 0 without a budget."""
+        """Bring the share of the run done up to `step` and the time spent. 0 without a budget."""
         state = self.state
         if self.budget is not None:
-            now = self.budget.progress(step, state.epoch, state.elapsed_seconds, state.pause_seconds)
-            state.progress = max(state.progress, now)
+            state.progress = self.budget.progress(step, state.epoch, state.elapsed_seconds, state.pause_seconds)
         return state.progress
+
+    @property
+    def num_tenths(self) -> int:
+        """Whole tenths of the run that are done."""
+        return math.floor(10 * self.state.progress + 1e-9)
+
+    def has_time_for_pause(self) -> bool:
+        """Whether the budget leaves time to validate and save before its end."""
+        state = self.state
+        if self.budget is None:
+            return True
+        return self.budget.has_time_for_pause(state.elapsed_seconds, state.pause_seconds, state.total_pause_seconds)
 
     def end_reason(self) -> str | None:
         """The bound of the budget that is reached, or None."""
@@ -140,6 +163,7 @@ class RunRecorder:
     def tell_step(self, *, learning_rate: float) -> None:
         """A step is done; every `log_interval` steps its figures are measured and logged."""
         self.tick()
+        self.advance_progress(step=self.state.step)
         is_logged = self.state.step % self.log_interval == 0
         if is_logged:
             self.read_losses()
@@ -182,7 +206,7 @@ class RunRecorder:
 
     def _measure_interval(self) -> None:
         loss = self._interval_loss_sum.item() / max(self._interval_tokens, 1)
-        images_per_second = self._interval_images / max(time.monotonic() - self._interval_started, 1e-9)
+        images_per_second = self._interval_images / max(self.clock() - self._interval_started, 1e-9)
         self.restart_interval()
         self._interval_loss, self._images_per_second = loss, images_per_second
 

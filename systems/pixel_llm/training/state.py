@@ -29,10 +29,14 @@ class TrainState:
     """Training and validation, over all resumes."""
     pause_seconds: float = 0.0
     """The longest pause so far for a validation and what follows it: kept free at the end of a time budget."""
+    total_pause_seconds: float = 0.0
+    """All such pauses together."""
     progress: float = 0.0
-    """Share of the run done; never falls."""
-    num_tenths_validated: int = 0
+    """Share of the run done."""
+    num_tenths_past: int = 0
     """Where validation comes at tenths of the run: how many are past."""
+    is_validation_due: bool = False
+    """The run was ended between the step after which validation comes and the end of that validation."""
     epoch_loss_sum: float = 0.0
     """Of the current epoch: the sum over its supervised tokens of their loss, nats."""
     epoch_num_tokens: int = 0

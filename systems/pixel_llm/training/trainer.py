@@ -7,8 +7,6 @@ resumed run goes on at the very next batch. What is measured and told goes throu
 """
 
 import logging
-import math
-import time
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
@@ -110,7 +108,9 @@ class Trainer:
         """Why the last `train` ended: epochs, max_steps, max_minutes or interrupted."""
 
         self._train_batches = EpochBatches(train_loader, seed=self.options.seed)
-        self._val_batches = None if val_loader is None else EpochBatches(val_loader, seed=self.options.seed)
+        self._val_batches = None
+        if val_loader is not None:
+            self._val_batches = EpochBatches(val_loader, seed=self.options.seed, beside=train_loader)
         metrics_log = MetricsLog(Path(metrics_file or Path(checkpoint_dir) / "metrics.jsonl"))
         self._recorder = RunRecorder(
             self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval
@@ -155,13 +155,14 @@ class Trainer:
                 f"{'this trainer' if resume_from is None else f'checkpoint {resume_from!r}'}. Leave start_epoch out."
             )
         max_minutes = self.options.max_minutes
-        self._recorder.budget = RunBudget(
+        budget = RunBudget(
             num_epochs=num_epochs,
             steps_per_epoch=self._train_batches.num_batches,
             max_steps=self.options.max_steps,
             max_seconds=None if max_minutes is None else 60 * max_minutes,
         )
-        self._is_stop_requested, self.stop_reason = False, None
+        self._recorder.begin_run(budget)
+        self.stop_reason = None
         try:
             self._prepare()
             with shown_progress(self.options.progress) as shown, deferred_interrupt(self.request_stop):
@@ -169,6 +170,7 @@ class Trainer:
                 self._run()
         finally:
             self._recorder.shown, self._recorder.budget = [LogLines()], None
+            self._is_stop_requested = False
         return self.get_history()
 
     def _run(self) -> None:
@@ -179,6 +181,8 @@ class Trainer:
             return
         self._recorder.tell_start(precision=self.precision)
         try:
+            if self.state.is_validation_due:
+                self._validate_and_record()
             while (reason := self._end_reason()) is None:
                 self._train_epoch(self.state.epoch)
             self._finish(reason)
@@ -303,7 +307,10 @@ class Trainer:
         return info
 
     def request_stop(self) -> None:
-        """Ask a running `train` to finish its step, save and return. Safe in a signal handler or another thread."""
+        """Ask `train` to finish its step, save and return; asked before, it returns at once.
+
+        Safe in a signal handler or another thread.
+        """
         self._is_stop_requested = True
 
     def save_checkpoint(self, name: str) -> Path:
@@ -350,13 +357,16 @@ class Trainer:
         return "interrupted" if self._is_stop_requested else self._recorder.end_reason()
 
     def _pause_at_tenths(self) -> None:
-        """In a run bounded by steps or minutes: validate and save at each tenth of it."""
+        """In a run bounded by steps or minutes: validate and save at each tenth of it, as far as time allows."""
         budget, state = self._recorder.budget, self.state
         if budget is None or not budget.validates_by_progress:
             return
-        tenths = math.floor(self._recorder.advance_progress(step=state.step) * 10 + 1e-9)
-        if state.num_tenths_validated < tenths < 10 and self._end_reason() is None:
-            state.num_tenths_validated = tenths
+        num_tenths = self._recorder.num_tenths
+        if state.num_tenths_past < num_tenths < 10:
+            state.num_tenths_past = num_tenths
+            if not self._recorder.has_time_for_pause():
+                logger.info("Validation left out here: it takes long against the time budget.")
+                return
             self._pause(f"step_{state.step}", train_loss=None)
 
     def _complete_epoch(self) -> float:
@@ -375,18 +385,20 @@ class Trainer:
 
     def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> float | None:
         """Validate and, given a name, save."""
-        started = time.monotonic()
+        started = self._recorder.clock()
+        self.state.is_validation_due = self._val_batches is not None
         val_loss = self._validate_and_record()
         if checkpoint_name is not None:
             self._save(checkpoint_name, metric=train_loss if self._val_batches is None else val_loss)
         self._recorder.tick()
-        self._recorder.add_pause(time.monotonic() - started)
+        self._recorder.add_pause(self._recorder.clock() - started)
         return val_loss
 
     def _validate_and_record(self) -> float | None:
         self._recorder.read_losses()
         val_loss = self.validate()
         if val_loss is not None:
+            self.state.is_validation_due = False
             self._recorder.tell_validation(val_loss)
         return val_loss
 
@@ -394,8 +406,8 @@ class Trainer:
         """The last validation and checkpoint, whatever ended the run."""
         state = self.state
         self.stop_reason = reason
+        self._recorder.advance_progress(step=state.step)
         if state.step != self._saved_step:
-            self._recorder.advance_progress(step=state.step)
             is_epoch_end = state.batch_in_epoch == 0
             train_loss = state.history["train_losses"][-1] if is_epoch_end else None
             if state.history["val_steps"][-1:] == [state.step]:  # validated after this very step
@@ -418,6 +430,8 @@ class Trainer:
 
     def _save(self, name: str, *, metric: float | None = None, keep: bool = False) -> Path:
         self._recorder.read_losses()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._recorder.divergence("A weight became infinite or NaN")
         path = self.checkpoint_manager.save(
             checkpoint_name=name,
             model=self.model,
@@ -427,7 +441,8 @@ class Trainer:
             keep=keep,
             training_state={"state": self.state.to_dict(), "seed": self.options.seed},
         )
-        self._saved_step = self.state.step
+        if not keep:  # a checkpoint by hand does not stand in for the run's own, which has a metric
+            self._saved_step = self.state.step
         self._recorder.tell_checkpoint(path)
         return path
 

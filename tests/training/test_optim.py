@@ -1,0 +1,117 @@
+"""The default optimizer's groups, the schedule as a function, and state that is cut with its parameter."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from systems.pixel_llm.training.optim import (
+    cut_optimizer_state,
+    learning_rate_factor,
+    make_optimizer,
+    parameter_groups,
+    scale_learning_rate,
+)
+
+
+@pytest.mark.parametrize(
+    ("progress", "schedule", "warmup_fraction", "expected"),
+    [
+        (0.0, "cosine", 0.1, 0.0),
+        (0.05, "cosine", 0.1, 0.5),
+        (0.1, "cosine", 0.1, 1.0),
+        (0.55, "cosine", 0.1, 0.5),
+        (1.0, "cosine", 0.1, 0.0),
+        (0.0, "cosine", 0.0, 1.0),
+        (0.25, "cosine", 0.0, 0.5 + 0.25 * math.sqrt(2)),
+        (0.05, "constant", 0.1, 0.5),
+        (0.1, "constant", 0.1, 1.0),
+        (1.0, "constant", 0.1, 1.0),
+        (-1.0, "constant", 0.1, 0.0),
+        (2.0, "cosine", 0.1, 0.0),
+    ],
+)
+def test_the_factor_at_known_places(progress: float, schedule: str, warmup_fraction: float, expected: float) -> None:
+    factor = learning_rate_factor(progress, schedule=schedule, warmup_fraction=warmup_fraction)
+    assert factor == pytest.approx(expected, abs=1e-12)
+
+
+@given(progress=st.floats(0, 1), step=st.floats(0, 0.01), warmup_fraction=st.floats(0, 0.9))
+def test_the_factor_rises_to_its_peak_and_falls_without_a_jump(
+    progress: float, step: float, warmup_fraction: float
+) -> None:
+    now = learning_rate_factor(progress, schedule="cosine", warmup_fraction=warmup_fraction)
+    later = learning_rate_factor(progress + step, schedule="cosine", warmup_fraction=warmup_fraction)
+    assert 0.0 <= now <= 1.0
+    if progress + step <= warmup_fraction:
+        assert later >= now
+    elif progress >= warmup_fraction:
+        assert later <= now
+        assert now - later <= 0.5 * math.pi * step / (1 - warmup_fraction) + 1e-9
+
+
+def test_matrices_decay_and_nothing_else(tiny_model: Any) -> None:
+    model = tiny_model()
+    decayed, others = parameter_groups(model, weight_decay=0.05)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    assert {parameter.dim() >= 2 for parameter in decayed["params"]} == {True}
+    assert {parameter.dim() >= 2 for parameter in others["params"]} == {False}
+    assert {id(each) for group in (decayed, others) for each in group["params"]} == set(map(id, model.parameters()))
+    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    decayed, others = make_optimizer(model, learning_rate=0.1, weight_decay=0.0).param_groups
+    assert (len(decayed["params"]), len(others["params"])) == (1, 0)
+
+
+def test_each_group_keeps_its_own_peak() -> None:
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": parameters[:1], "lr": 0.1}, {"params": parameters[1:], "lr": 0.4}])
+    for factor in (0.5, 0.0, 0.25):
+        scale_learning_rate(optimizer, factor)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 * factor, 0.4 * factor])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda parameters: torch.optim.AdamW(parameters, lr=0.1, fused=True, amsgrad=True),
+        lambda parameters: torch.optim.Adam(parameters, lr=0.1),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
+        lambda parameters: torch.optim.Adagrad(parameters, lr=0.1),
+    ],
+)
+def test_a_cut_parameter_goes_on_like_one_that_was_never_longer(make: Any) -> None:
+    """Elementwise optimizers: the rows that stay must move exactly as if the others had never been there."""
+    long, short = nn.Parameter(torch.ones(6, 3)), nn.Parameter(torch.ones(4, 3))
+    gradient = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    optimizers = make([long]), make([short])
+
+    def step() -> None:
+        long.grad, short.grad = gradient[: len(long)].clone(), gradient[:4].clone()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    step()
+    step()
+    long.grad = None
+    long.data = long.data[:4].clone()
+    cut_optimizer_state(optimizers[0], long, rows_before=6)
+    shapes = {tuple(value.shape) for value in optimizers[0].state[long].values() if isinstance(value, torch.Tensor)}
+    assert (6, 3) not in shapes
+    step()
+    assert torch.equal(long, short)
+
+
+def test_a_parameter_without_state_is_left_alone() -> None:
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.Adam([parameter])
+    cut_optimizer_state(optimizer, parameter, rows_before=4)
+    assert len(optimizer.state) == 0
