@@ -57,10 +57,10 @@ def truncate(picture: Path) -> None:
 def pixel_llm(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Call it with the words of a command line, in lists or alone; it runs in this process, in the current folder."""
 
-    def run(*words: str | Path | Sequence[str | Path]) -> Ended:
+    def run(*words: str | int | Path | Sequence[str | int | Path]) -> Ended:
         arguments: list[str] = []
         for word in words:
-            arguments += [str(word)] if isinstance(word, str | Path) else map(str, word)
+            arguments += [str(word)] if isinstance(word, str | int | Path) else map(str, word)
         capfd.readouterr()
         try:
             status = main(arguments)

@@ -145,7 +145,7 @@ def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
     model = PixelLLM.from_pretrained(path)
     logger.info("Starting from the weights and the tokenizer in %s; the model's settings are those it has.", path)
     asked, has = spelled_out(command.model), spelled_out(model.config)
-    default = spelled_out(PixelLLMConfig(**PRESETS[command.run.preset]))  # type: ignore[arg-type]  # checked names
+    default = spelled_out(PixelLLMConfig(**PRESETS[command.run.preset]))
     unheard = [name for name in asked if asked[name] != default[name] and asked[name] != has[name]]
     if unheard:
         name = unheard[0]
