@@ -5,6 +5,7 @@ without torch. Results go to stdout, all else to stderr. Exit status: 0 done, 1 
 128 + n stopped by signal n.
 """
 
+import errno
 import importlib
 import io
 import logging
@@ -160,4 +161,9 @@ class _StderrLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # `rich` replaces sys.stderr while a bar is live, so the name is looked up at each line.
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        print(f"{prefix}{record.getMessage()}", file=sys.stderr)
+        try:
+            print(f"{prefix}{record.getMessage()}", file=sys.stderr)
+        except OSError as error:
+            # The terminal was closed at this very line. A signal comes with it, on which the run saves and ends.
+            if error.errno != errno.EIO:
+                raise

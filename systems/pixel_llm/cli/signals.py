@@ -13,6 +13,8 @@ STOPPING_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if hasattr(signal, "SIGHUP"):
     STOPPING_SIGNALS.append(signal.SIGHUP)  # the terminal was closed
 
+STANDARD_OUTPUTS = (1, 2)  # stdout, stderr
+
 
 @contextmanager
 def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[list[int]]:
@@ -25,12 +27,14 @@ def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[list[int]]:
     """
     received: list[int] = []
     process = os.getpid()
+    terminals = [output for output in STANDARD_OUTPUTS if os.isatty(output)]
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:
             return  # a loader's worker, which inherited this: the main process ends it
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
+        _leave_closed(terminals)
         if not received:
             received.append(number)
             request_stop()
@@ -45,6 +49,15 @@ def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[list[int]]:
     finally:
         for number in ours:
             signal.signal(number, before[number])
+
+
+def _leave_closed(terminals: list[int]) -> None:
+    """Send to nowhere what would go to a terminal that is no more: each further line would fail, saving included."""
+    for output in terminals:
+        if not os.isatty(output):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, output)
+            os.close(nowhere)
 
 
 def _tell(message: str) -> None:
