@@ -5,9 +5,12 @@ of a run.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -46,11 +49,6 @@ def draw_pictures(folder: Path, count: int = 12, *, captions: bool = True) -> Pa
         if captions:
             (folder / f"picture_{index:02}.txt").write_text(f"A {colour} square on the {place}\n", encoding="utf-8")
     return folder
-
-
-def truncate(picture: Path) -> None:
-    """Make a picture one that cannot be decoded."""
-    picture.write_bytes(picture.read_bytes()[:80])
 
 
 @pytest.fixture
@@ -97,3 +95,15 @@ def trained_run(_trained: Path, pictures: Path, in_tmp_path: Path) -> Path:
     """The folder `run`, a copy, beside `pictures`: three steps on them."""
     shutil.copytree(_trained, in_tmp_path / "run")
     return Path("run")
+
+
+@pytest.fixture
+def stopped_at_once() -> Any:
+    """In the place of `stop_on_signals`: Ctrl-C comes before the first step, while the tokenizer is fitted, say."""
+
+    @contextmanager
+    def stop(request_stop: Callable[[], None]) -> Iterator[list[int]]:
+        request_stop()
+        yield [signal.SIGINT]
+
+    return stop

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from systems.pixel_llm.cli import train
 from systems.pixel_llm.cli.samples import SamplePanel
 from systems.pixel_llm.data import read_samples
 from systems.pixel_llm.models import create_pixel_llm
@@ -260,6 +261,13 @@ def test_a_resume_on_other_data_is_told(pixel_llm, pictures, trained_run):
     ended = pixel_llm("train", "others", "--out", trained_run, "--resume")
     assert ended.status == 0
     assert f"warning: This run was started on {pictures.resolve()}" in ended.err
+
+
+def test_a_stop_before_the_first_step_has_nothing_to_save(pixel_llm, pictures, monkeypatch, stopped_at_once):
+    monkeypatch.setattr(train, "stop_on_signals", stopped_at_once)
+    ended = pixel_llm("train", pictures, TINY, "--epochs", 1, "--out", "run")
+    assert (ended.status, ended.out) == (130, "")
+    assert "Stopped before the first step" in ended.err
 
 
 # --- pictures that are only looked at ---------------------------------------------------------------------------------

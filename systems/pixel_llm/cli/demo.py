@@ -1,6 +1,7 @@
 """`pixel-llm demo`: the whole job on drawn shapes, and how well it went on shapes that training never showed."""
 
 import logging
+from collections.abc import Sequence
 from shlex import quote
 
 import torch
@@ -73,13 +74,13 @@ def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None
     captioner = Captioner.from_checkpoint(folder.path, device=device)
     shown: list[CaptionedPicture] = []
     lines = []
-    for split, (before, after) in SCORED.items():
+    for split in SCORED:
         pictures = ShapesDataset(options.num_pictures, split=split, seed=options.seed + 2, fresh_each_epoch=False)
         captions: list[str] = []
         for batch in make_loader(pictures, batch_size=BATCH_SIZE, shuffle=False):
             captions += captioner.model.generate(batch["images"])
         references = pictures.captions
-        lines.append(f"{before}: {100 * exact_match(captions, references):.1f} %{after}")
+        lines.append(result_line(split, captions, references))
         for index in range(min(NUM_SHOWN[split], options.num_pictures)):
             shown.append(
                 CaptionedPicture(
@@ -93,3 +94,9 @@ def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None
     print(f"contact sheet: {folder.samples}")
     print(f"training curve: {folder.curve}")
     logger.info("To caption a picture of your own: pixel-llm caption %s PICTURE", quote(str(folder.path)))
+
+
+def result_line(split: str, captions: Sequence[str], references: Sequence[str]) -> str:
+    """What is printed of one split: the share of its pictures whose caption is right to the letter."""
+    before, after = SCORED[split]
+    return f"{before}: {100 * exact_match(captions, references):.1f} %{after}"
