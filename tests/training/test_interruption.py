@@ -71,9 +71,14 @@ def test_a_program_s_own_handler_is_left_in_place() -> None:
 
 def test_an_error_is_not_hidden_by_the_interruption() -> None:
     stops = []
-    with pytest.raises(ValueError, match="broken"), deferred_interrupt(lambda: stops.append(True)):
-        signal.raise_signal(signal.SIGINT)
-        raise ValueError("broken")
+
+    def break_after_an_interrupt() -> None:
+        with deferred_interrupt(lambda: stops.append(True)):
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        break_after_an_interrupt()
     assert stops == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

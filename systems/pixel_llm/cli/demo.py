@@ -60,6 +60,7 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
         device=device,
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
+        log_interval=50,
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],
         seed=options.seed,
