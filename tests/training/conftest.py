@@ -21,8 +21,8 @@ def make_model(*, seed: int = 0, dropout: float = 0.1, **settings: Any) -> Pixel
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_pixel_llm(
-            image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1, max_seq_len=64,
-            dropout=dropout, **{"vocab_size": 400} | settings,
+            image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1, dropout=dropout,
+            **{"vocab_size": 400, "max_seq_len": 64} | settings,
         )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ __all__ = ["run"]
 logger = logging.getLogger(__name__)
 
 PICTURES_AN_EPOCH = 20_000
-BATCH_SIZE = 128
+BATCH_SIZE = 32
 NUM_VALIDATION = 256
 # What is scored: split -> what its line says before and after the number.
 SCORED = {
@@ -57,12 +57,13 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
     train = ShapesDataset(PICTURES_AN_EPOCH, split="train", seed=options.seed)
     validation = ShapesDataset(NUM_VALIDATION, split="combinations", seed=options.seed + 1, fresh_each_epoch=False)
     return Trainer(
-        create_pixel_llm("tiny", max_seq_len=48),
+        create_pixel_llm("tiny", max_seq_len=48, dropout=0.0),
         make_loader(train, batch_size=BATCH_SIZE, shuffle=False),
         make_loader(validation, batch_size=BATCH_SIZE, shuffle=False),
         device=device,
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
+        log_interval=50,
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],
         seed=options.seed,

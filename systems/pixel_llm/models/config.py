@@ -144,7 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # About 3M, 20M and 90M parameters, with the vocabulary that some thousand captions need.
     "tiny": {
         "image_size": 64, "patch_size": 16, "stem": "conv",
-        "vision_embed_dim": 192, "vision_num_layers": 3, "text_num_layers": 3, "vocab_size": 4_000,
+        "vision_embed_dim": 192, "vision_num_layers": 3, "text_num_layers": 2, "vocab_size": 4_000,
     },
     "small": {
         "image_size": 128, "patch_size": 16, "stem": "conv",

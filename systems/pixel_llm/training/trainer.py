@@ -32,12 +32,7 @@ from systems.pixel_llm.training.precision import autocast_context, resolve_preci
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import History, TrainState
-from systems.pixel_llm.training.vocabulary import (
-    captions_of_batch,
-    fit_vocabulary,
-    training_captions,
-    warn_of_cut_captions,
-)
+from systems.pixel_llm.training.vocabulary import captions_of_batch, prepare_vocabulary
 
 __all__ = ["Trainer"]
 
@@ -327,9 +322,7 @@ class Trainer:
         """Once, before the first step: fit the tokenizer, check the captions' lengths, take over the preprocessing."""
         if self._is_prepared:
             return
-        captions = training_captions(self.train_loader)
-        fit_vocabulary(self._captioner, captions, self.optimizer)
-        warn_of_cut_captions(self._captioner, captions)
+        prepare_vocabulary(self._captioner, self.train_loader, self.optimizer)
         preprocessing = getattr(getattr(self.train_loader, "dataset", None), "preprocessing", None)
         if preprocessing is not None:
             self._captioner.preprocessing = preprocessing

@@ -15,24 +15,30 @@ from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training.optim import cut_optimizer_state
 
-__all__ = ["fit_vocabulary", "training_captions", "warn_of_cut_captions"]
+__all__ = ["captions_of_batch", "fit_vocabulary", "prepare_vocabulary", "warn_of_cut_captions"]
 
 logger = logging.getLogger(__name__)
 
 
-def training_captions(loader: Any) -> list[str]:
-    """All captions of a loader's dataset, seen through Subset and ConcatDataset; of other datasets by one pass.
+def prepare_vocabulary(model: PixelLLM, loader: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Fit the model's tokenizer to the training captions unless it has one, and warn of captions that will be cut.
+
+    The captions are those of the loader's dataset, seen through Subset and ConcatDataset. A dataset that does not tell
+    them is read by one pass, if there is a tokenizer to fit.
 
     Raises:
         DatasetError: there is no caption.
     """
     captions = _captions_of(getattr(loader, "dataset", None))
     if captions is None:
+        if model.tokenizer.is_fitted:
+            return
         logger.info("The dataset has no `captions`: reading them by one pass over the loader, pictures included.")
         captions = [caption for batch in loader for caption in captions_of_batch(batch)]
     if not captions:
         raise DatasetError("The training data holds no caption. Add pictures with captions.")
-    return captions
+    fit_vocabulary(model, captions, optimizer)
+    warn_of_cut_captions(model, captions)
 
 
 def captions_of_batch(batch: Any) -> list[str]:
