@@ -71,9 +71,14 @@ def test_a_program_s_own_handler_is_left_in_place() -> None:
 
 def test_an_error_is_not_hidden_by_the_interruption() -> None:
     stops = []
-    with pytest.raises(ValueError, match="broken"), deferred_interrupt(lambda: stops.append(True)):
-        signal.raise_signal(signal.SIGINT)
-        raise ValueError("broken")
+
+    def interrupted_and_broken() -> None:
+        with deferred_interrupt(lambda: stops.append(True)):
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        interrupted_and_broken()
     assert stops == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
