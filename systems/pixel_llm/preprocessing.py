@@ -5,14 +5,17 @@ Mean and standard deviation live here and nowhere else. Layer 1: no torch.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 
 __all__ = ["PREPROCESSING_FILE", "Preprocessing"]
 
 PREPROCESSING_FILE = "preprocessing.json"
+MAX_FILE_BYTES = 2**16  # a real one has about two hundred
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +34,15 @@ class Preprocessing:
     def __post_init__(self) -> None:
         # JSON gives lists; records hold tuples.
         for name in ("image_size", "mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.image_size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.image_size):
-            raise ConfigError(f"image_size must be (height, width), two whole numbers above 0, not {self.image_size}.")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+        if not _is_size(self.image_size):
             raise ConfigError(
-                f"mean and std must be three numbers each, std above 0; found mean={self.mean}, std={self.std}."
+                f"image_size must be (height, width), two whole numbers above 0, not {self.image_size!r}."
+            )
+        if not (_are_three_numbers(self.mean) and _are_three_numbers(self.std) and min(self.std) > 0):
+            raise ConfigError(
+                f"mean and std must be three numbers each, std above 0; found mean={self.mean!r}, std={self.std!r}."
             )
 
     def save(self, folder: Path) -> None:
@@ -52,6 +58,18 @@ class Preprocessing:
         """
         path = folder / PREPROCESSING_FILE
         try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise CheckpointError(f"{path}: larger than any such record ({path.stat().st_size} bytes).")
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path}: not a readable preprocessing record ({error}).") from error
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+
+
+def _are_three_numbers(value: Any) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 3):
+        return False
+    return all(isinstance(each, int | float) and math.isfinite(each) for each in value)

@@ -152,7 +152,7 @@ class CaptionTokenizer:
         return TokenBatch(input_ids=input_ids, targets=targets, supervised=supervised, num_truncated=num_truncated)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` up to the first `<eos>`; other special tokens are passed over.
+        """The text of `ids` up to the first `<eos>`; other special tokens and padding are passed over.
 
         Bytes that are no UTF-8 (a model may say any) become U+FFFD.
         """
@@ -160,7 +160,7 @@ class CaptionTokenizer:
         for index in ids:
             if index == self.eos_id:
                 break
-            if index < self.vocab_size:  # a model's table may have spare rows
+            if 0 <= index < self.vocab_size:  # targets hold IGNORE_INDEX, a model's table may have spare rows
                 spelled += self._spellings[index]
         return spelled.decode("utf-8", errors="replace")
 

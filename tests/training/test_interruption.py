@@ -72,13 +72,13 @@ def test_a_program_s_own_handler_is_left_in_place() -> None:
 def test_an_error_is_not_hidden_by_the_interruption() -> None:
     stops = []
 
-    def interrupted_and_broken() -> None:
+    def break_after_an_interrupt() -> None:
         with deferred_interrupt(lambda: stops.append(True)):
             signal.raise_signal(signal.SIGINT)
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        interrupted_and_broken()
+        break_after_an_interrupt()
     assert stops == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -1,21 +1,19 @@
 """`pixel-llm caption RUN PICTURE...`: a line a picture on stdout. A bad picture is told on stderr, the others go on."""
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from systems.pixel_llm.cli.device import chosen_device
-from systems.pixel_llm.cli.options import CaptionOptions, parse_caption
+from systems.pixel_llm.cli.options import CaptionOptions
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.inference import Captioner
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 
-def main(arguments: Sequence[str]) -> int:
+def run(options: CaptionOptions) -> int:
     """Run the command; the exit status is 1 where a picture could not be read."""
-    options = parse_caption(arguments)
     captioner = Captioner.from_checkpoint(options.run, device=chosen_device(options.device))
     num_bad = 0
     for start in range(0, len(options.pictures), options.batch_size):
@@ -40,5 +38,5 @@ def _caption_batch(captioner: Captioner, options: CaptionOptions, start: int) ->
         captions = captioner.caption(images, batch_size=len(images), **settings)
         for path, caption in zip(paths, captions, strict=True):
             # One line a picture, whatever a model says or a file is called.
-            print(f"{str(path)!s}\t{' '.join(caption.split())}", flush=True)
+            print(f"{path}\t{' '.join(caption.split())}", flush=True)
     return num_bad

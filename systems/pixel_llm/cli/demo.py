@@ -1,13 +1,12 @@
 """`pixel-llm demo`: the whole job on drawn shapes, and how well it went on shapes that training never showed."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from systems.pixel_llm.cli.device import chosen_device
-from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions, parse_demo
+from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
 from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
@@ -18,12 +17,12 @@ from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training import Trainer
 from systems.pixel_llm.training.metrics_log import read_metrics
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
 PICTURES_AN_EPOCH = 20_000
-BATCH_SIZE = 128
+BATCH_SIZE = 32
 NUM_VALIDATION = 256
 # What is scored: split -> what its line says before and after the number.
 SCORED = {
@@ -34,9 +33,8 @@ SCORED = {
 NUM_SHOWN = {"combinations": 8, "two": 4, "pairs": 4}
 
 
-def main(arguments: Sequence[str]) -> int:
+def run(options: DemoOptions) -> int:
     """Run the command; the exit status is 128 + n where signal n ended the training early."""
-    options = parse_demo(arguments)
     device = chosen_device(options.device)
     folder = new_run_folder(options.out, name="demo")
     trainer = make_demo_trainer(options, folder, device)
@@ -56,12 +54,13 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
     train = ShapesDataset(PICTURES_AN_EPOCH, split="train", seed=options.seed)
     validation = ShapesDataset(NUM_VALIDATION, split="combinations", seed=options.seed + 1, fresh_each_epoch=False)
     return Trainer(
-        create_pixel_llm("tiny", max_seq_len=48),
+        create_pixel_llm("tiny", max_seq_len=48, dropout=0.0),
         make_loader(train, batch_size=BATCH_SIZE, shuffle=False),
         make_loader(validation, batch_size=BATCH_SIZE, shuffle=False),
         device=device,
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
+        log_interval=50,
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],
         seed=options.seed,

@@ -1,7 +1,8 @@
 """`pixel-llm COMMAND ...`: finds the command, runs it, and turns every outcome into a message and an exit status.
 
-A command's module is imported only when it is chosen, so that `--help` and a typing error answer at once. Results go to
-stdout, all else to stderr. Exit status: 0 done, 1 a data or run error, 2 wrong usage, 128 + n stopped by signal n.
+The options are parsed before the command's own module is imported, so that `--help` and a typing error answer at once,
+without torch. Results go to stdout, all else to stderr. Exit status: 0 done, 1 a data or run error, 2 wrong usage,
+128 + n stopped by signal n.
 """
 
 import importlib
@@ -50,8 +51,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     logging.getLogger("systems.pixel_llm").addHandler(_StderrLines())
     logging.getLogger("systems.pixel_llm").setLevel(logging.INFO)
     try:
-        command = importlib.import_module(f"systems.pixel_llm.cli.{name}")
-        status: int = command.main(arguments)
+        options = getattr(importlib.import_module("systems.pixel_llm.cli.options"), f"parse_{name}")(arguments)
+        status: int = importlib.import_module(f"systems.pixel_llm.cli.{name}").run(options)
         sys.stdout.flush()
     except PixelLLMError as error:
         _complain(str(error))

@@ -154,7 +154,7 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
         preset = "tiny" if early.is_help or not _has_gpu(early.device) else "small"
     command = TrainCommand(
         data=tyro.MISSING,
-        run=RunOptions(preset=preset),
+        run=RunOptions(preset=preset),  # type: ignore[arg-type]  # checked above
         model=PixelLLMConfig(**PRESETS[preset]),
         training=TrainingOptions(learning_rate=LEARNING_RATES[preset]),
     )

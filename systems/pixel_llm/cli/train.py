@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from systems.pixel_llm.cli.device import chosen_device
-from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand, parse_train
+from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
 from systems.pixel_llm.cli.run_folder import RunFolder, new_run_folder, resumed_run_folder, write_options
 from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.signals import stop_on_signals
@@ -19,21 +19,19 @@ from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training import Trainer
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str]) -> int:
+def run(command: TrainCommand) -> int:
     """Run the command; the exit status is 128 + n where signal n ended the training early, after saving."""
-    command = parse_train(arguments)
     device = chosen_device(command.run.device)
     if command.run.resume:
         folder, has_checkpoint = resumed_run_folder(command.run.out)
         if not has_checkpoint:
             logger.info("There is no checkpoint in %s yet: starting from the beginning.", folder.path)
     else:
-        train_samples = None
         folder, has_checkpoint = new_run_folder(command.run.out, name=command.data.resolve().name), False
     train_samples, val_samples = read_data(command)
     torch.manual_seed(command.training.seed)

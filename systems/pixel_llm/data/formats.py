@@ -18,12 +18,13 @@ MANIFEST_FILE = "manifest.json"
 PICTURE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Names that are taken for pictures beside .txt files, in any case. What a file is, its content tells later."""
 
+_KNOWN_EXTENSIONS = PICTURE_EXTENSIONS | {".txt", ".json"}
 _MAX_SUBFOLDERS_LOOKED_AT = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderListing:
-    """The files directly in a folder, by what their names make of them; links that leave the folder are set apart."""
+    """The files directly in a folder, by what their names make of them."""
 
     folder: Path
     pictures: list[str] = field(default_factory=list)
@@ -34,7 +35,7 @@ class FolderListing:
     """Names ending in .json, sorted."""
     subfolders: list[str] = field(default_factory=list)
     """Names, sorted, without hidden ones."""
-    links: frozenset[str] = frozenset()
+    links: set[str] = field(default_factory=set)
     """Those of the files that are symbolic links."""
 
     @property
@@ -93,30 +94,11 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
         DatasetError: it does not exist, is no folder, or cannot be read.
     """
     folder = Path(folder)
-    pictures: list[str] = []
-    manifests: list[str] = []
-    subfolders: list[str] = []
-    links: set[str] = set()
-    texts: dict[str, list[str]] = {}
+    listing = FolderListing(folder=folder)
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                name = entry.name
-                stem, dot, extension = name.rpartition(".")
-                extension = dot + extension.lower() if stem else ""
-                if entry.is_dir():
-                    if not name.startswith("."):
-                        subfolders.append(name)
-                    continue
-                # A pipe or a device would block whoever opens it: only regular files count.
-                if extension not in PICTURE_EXTENSIONS | {".txt", ".json"} or not entry.is_file():
-                    continue
-                if entry.is_symlink():
-                    links.add(name)
-                if extension == ".txt":
-                    texts.setdefault(stem_of(name), []).append(name)
-                else:
-                    (manifests if extension == ".json" else pictures).append(name)
+                _add(entry, listing)
     except FileNotFoundError as error:
         raise DatasetError(
             f"The data folder {shown(folder)} does not exist (the current folder is {shown(Path.cwd())}). Give the "
@@ -130,10 +112,30 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
         raise DatasetError(
             f"The data folder {shown(folder)} cannot be read: {error}. Check its permissions."
         ) from error
-    return FolderListing(
-        folder=folder, pictures=sorted(pictures), texts=texts, manifests=sorted(manifests),
-        subfolders=sorted(subfolders), links=frozenset(links),
-    )  # fmt: skip
+    for names in (listing.pictures, listing.manifests, listing.subfolders):
+        names.sort()
+    return listing
+
+
+def _add(entry: os.DirEntry[str], listing: FolderListing) -> None:
+    name = entry.name
+    stem, dot, extension = name.rpartition(".")
+    extension = dot + extension.lower() if stem else ""
+    try:
+        is_folder, is_file = entry.is_dir(), entry.is_file()
+    except OSError:  # a link in a circle, or into a folder that may not be entered, leads to nothing
+        return
+    if is_folder and not name.startswith("."):
+        listing.subfolders.append(name)
+    # A pipe or a device would block whoever opens it: only regular files count.
+    if not is_file or extension not in _KNOWN_EXTENSIONS:
+        return
+    if entry.is_symlink():
+        listing.links.add(name)
+    if extension == ".txt":
+        listing.texts.setdefault(stem_of(name), []).append(name)
+    else:
+        (listing.manifests if extension == ".json" else listing.pictures).append(name)
 
 
 def stem_of(name: str) -> str:

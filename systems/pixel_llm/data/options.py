@@ -25,7 +25,7 @@ class DataOptions:
     pictures."""
     val_manifest: Path | None = None
     """JSON file of the pictures to validate on."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Pictures a training step."""
     num_workers: int | None = None
     """Processes that read pictures. Left out: chosen by the number of processor cores and pictures."""

@@ -7,10 +7,9 @@ disk in either format that the trainer reads. What is shown and said stands in `
 
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
+from systems.pixel_llm.data.collate import CaptionBatch, CaptionItem, collate_captions
 from systems.pixel_llm.data.shapes_drawing import draw_scene_pixels
 from systems.pixel_llm.data.shapes_grammar import SPLITS, draw_scene
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
@@ -30,7 +30,7 @@ MIN_IMAGE_SIZE = 32
 """Below this a small star can no longer be told from a small circle."""
 
 
-class ShapesDataset(Dataset[dict[str, Any]]):
+class ShapesDataset(Dataset[CaptionItem]):
     """`num_samples` pictures of one or two shapes; item i = {"image": [3, H, W] float32, "caption", "image_path"}.
 
     The splits: "train" (one object, or two in about 30 % of the pictures), and three that share no caption with it:
@@ -76,7 +76,7 @@ class ShapesDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.num_samples
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> CaptionItem:
         caption, pixels = self._draw(index)
         pixels -= self._mean
         pixels /= self._std
@@ -96,10 +96,8 @@ class ShapesDataset(Dataset[dict[str, Any]]):
         _, pixels = self._draw(index)
         return Image.fromarray(np.rint(pixels.transpose(1, 2, 0) * 255).astype(np.uint8))
 
-    def get_collate_fn(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    def get_collate_fn(self) -> Callable[[Sequence[CaptionItem]], CaptionBatch]:
         """The function that makes a batch of items: the one of `ImageCaptionDataset`."""
-        from systems.pixel_llm.data.collate import collate_captions
-
         return collate_captions
 
     def _draw(self, index: int) -> tuple[str, NDArray[np.float32]]:

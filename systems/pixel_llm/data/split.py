@@ -33,12 +33,12 @@ def split_samples(
     names = [_name(sample.image_path, Path(dataset_dir)) for sample in samples]
     place_by_name = {name: _place(name, seed) for name in names}
     held_back = {name for name, place in place_by_name.items() if place < fraction}
-    if len(place_by_name) == 1:
+    if len(place_by_name) < 2:
         held_back = set()
-    elif place_by_name and not held_back:
+    elif not held_back:
         held_back = {min(place_by_name, key=place_by_name.__getitem__)}
     elif len(held_back) == len(place_by_name):
-        held_back -= {max(place_by_name, key=place_by_name.__getitem__)} if held_back else set()
+        held_back.remove(max(place_by_name, key=place_by_name.__getitem__))
     train = [sample for sample, name in zip(samples, names, strict=True) if name not in held_back]
     validation = [sample for sample, name in zip(samples, names, strict=True) if name in held_back]
     return train, validation

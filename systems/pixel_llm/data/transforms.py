@@ -6,6 +6,7 @@ captioning all take this same transform.
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -25,19 +26,29 @@ class PictureTransform:
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
-        std = torch.tensor(preprocessing.std).view(3, 1, 1)
+        std = np.array(preprocessing.std, dtype=np.float32).reshape(3, 1, 1)
         # (value / 255 - mean) / std, as one multiplication and one addition.
         self._scale = 1 / (255 * std)
-        self._shift = -torch.tensor(preprocessing.mean).view(3, 1, 1) / std
+        self._shift = -np.array(preprocessing.mean, dtype=np.float32).reshape(3, 1, 1) / std
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Picture of any size -> float32 [3, H, W]."""
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The first half, which is the slow one: picture of any size -> uint8 [3, H, W]."""
         height, width = self.preprocessing.image_size
         image = to_rgb(image)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """The second half: uint8 [3, H, W] -> float32 [3, H, W]."""
+        # In numpy: torch would spread these small sums over all cores, which the training step is using.
+        normalised = pixels * self._scale
+        normalised += self._shift
+        return torch.from_numpy(normalised)
 
     def __repr__(self) -> str:
         return f"PictureTransform({self.preprocessing})"

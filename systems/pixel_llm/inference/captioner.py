@@ -78,5 +78,10 @@ class Captioner:
         return captions
 
     def _caption_batch(self, pictures: Sequence[Picture], settings: dict[str, Any]) -> list[str]:
-        opened = [to_rgb(each) if isinstance(each, Image.Image) else open_image(Path(each)) for each in pictures]
+        # Files are decoded as in training, a large JPEG at a part of its size: the model sees the very same pixels.
+        size = self.model.preprocessing.image_size
+        opened = [
+            to_rgb(each) if isinstance(each, Image.Image) else open_image(Path(each), at_least=size)
+            for each in pictures
+        ]
         return self.model.generate(torch.stack([self._transform(image) for image in opened]), **settings)

@@ -1,6 +1,5 @@
 """What defines a model's shape: one frozen record, checked as a whole, saved as `config.json`. No torch is loaded."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -8,6 +7,11 @@ from typing import Any, Literal
 from systems.pixel_llm.errors import ConfigError, nearest_name_hint
 
 __all__ = ["PRESETS", "PixelLLMConfig"]
+
+# Above any real model: a slip of the keyboard or a hostile config.json should not ask for all the memory there is.
+LARGEST_SIZE = 2**16
+LARGEST_VOCABULARY = 2**24
+LARGEST_MLP_RATIO = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +57,19 @@ class PixelLLMConfig:
         if len(sides) != 2:
             raise ConfigError(f"image_size must be one number or (height, width), not {self.image_size}.")
         for side in sides:
-            _check_whole("image_size", side, at_least=1)
+            _check_whole("image_size", side)
         for name in ("patch_size", "vision_embed_dim", "vision_num_layers", "text_num_layers", "max_seq_len"):
             _check_whole(name, getattr(self, name), at_least=2 if name == "max_seq_len" else 1)
         for name in ("text_embed_dim", "vision_num_heads", "text_num_heads"):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), at_least=1)
-        _check_whole("vocab_size", self.vocab_size, at_least=259)
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout must be at least 0 and below 1, not {self.dropout!r}.")
-        if not (math.isfinite(self.mlp_ratio) and self.mlp_ratio > 0):
-            raise ConfigError(f"mlp_ratio must be above 0, not {self.mlp_ratio!r}.")
+                _check_whole(name, getattr(self, name))
+        _check_whole("vocab_size", self.vocab_size, at_least=259, at_most=LARGEST_VOCABULARY)
+        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
+            raise ConfigError(f"dropout must be a number, at least 0 and below 1, not {self.dropout!r}.")
+        if not (_is_number(self.mlp_ratio) and 0 < self.mlp_ratio <= LARGEST_MLP_RATIO):
+            raise ConfigError(
+                f"mlp_ratio must be a number above 0, at most {LARGEST_MLP_RATIO}, not {self.mlp_ratio!r}."
+            )
         if self.stem not in ("patch", "conv"):
             raise ConfigError(f"stem must be 'patch' or 'conv', not {self.stem!r}.")
         self._check_clashes()
@@ -87,6 +93,8 @@ class PixelLLMConfig:
         ):
             if width % heads:
                 raise ConfigError(f"{width_name}={width} is not a multiple of {heads_name}={heads}.")
+            if width * self.mlp_ratio < 1:
+                raise ConfigError(f"mlp_ratio={self.mlp_ratio} leaves nothing of {width_name}={width}. Use 2 to 4.")
 
     @property
     def image_height_width(self) -> tuple[int, int]:
@@ -136,7 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # About 3M, 20M and 90M parameters, with the vocabulary that some thousand captions need.
     "tiny": {
         "image_size": 64, "patch_size": 16, "stem": "conv",
-        "vision_embed_dim": 192, "vision_num_layers": 3, "text_num_layers": 3, "vocab_size": 4_000,
+        "vision_embed_dim": 192, "vision_num_layers": 3, "text_num_layers": 2, "vocab_size": 4_000,
     },
     "small": {
         "image_size": 128, "patch_size": 16, "stem": "conv",
@@ -149,6 +157,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _check_whole(name: str, value: Any, *, at_least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise ConfigError(f"{name} must be a whole number, at least {at_least}, not {value!r}.")
+def _check_whole(name: str, value: Any, *, at_least: int = 1, at_most: int = LARGEST_SIZE) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
+        raise ConfigError(f"{name} must be a whole number, at least {at_least}, at most {at_most}, not {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,5 +1,6 @@
 """Captions token by token: greedy or drawn, over the cache; `generate_ids_slowly` is the plain truth for tests."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from systems.pixel_llm.models.pixel_llm import PixelLLM
 
 __all__ = ["filter_logits", "generate_ids", "generate_ids_slowly"]
+
+COLDEST = 1e-6
+"""Temperatures below count as this: the likeliest token is as good as certain, and logits still fit in fp32."""
 
 
 def generate_ids(
@@ -39,7 +43,7 @@ def generate_ids(
     for _ in range(max_length):
         logits = _sayable(model, model.decode(token, image_features, cache=cache)[:, -1])
         if do_sample:
-            logits = filter_logits(logits / temperature, top_k=top_k, top_p=top_p)
+            logits = filter_logits(logits / max(temperature, COLDEST), top_k=top_k, top_p=top_p)
             token = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
         else:
             token = logits.argmax(dim=-1, keepdim=True)
@@ -105,9 +109,9 @@ def _check(
         )
     if not do_sample and (temperature, top_k, top_p) != (1.0, None, None):
         raise ConfigError("temperature, top_k and top_p change what is drawn: they need do_sample=True.")
-    if not temperature > 0:
+    if not 0 < temperature < math.inf:
         raise ConfigError(
-            f"temperature must be above 0, not {temperature}. For the likeliest caption: do_sample=False."
+            f"temperature must be above 0 and finite, not {temperature}. For the likeliest caption: do_sample=False."
         )
     if top_k is not None and top_k < 1:
         raise ConfigError(f"top_k must be at least 1, not {top_k}.")

@@ -112,7 +112,8 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self._threshold = round(256 * rate)
+        # Never 256: a rate near 1 would drop everything, and scale what is left by a division by zero.
+        self._threshold = min(round(256 * rate), 255)
 
     def forward(self, values: Tensor) -> Tensor:
         """Values of any shape -> the same shape; unchanged outside training."""

@@ -113,7 +113,16 @@ class PixelLLM(nn.Module):
         """Logits [B, T, V] ([N, V] with `positions`) of the next tokens after `input_ids` [B, T].
 
         With a `cache` (see `make_cache`), `input_ids` are the tokens after those it holds, and it is extended.
+
+        Raises:
+            ConfigError: there are more tokens than `config.max_seq_len`.
         """
+        length = input_ids.shape[1] + (0 if cache is None else cache.length)
+        if length > self.config.max_seq_len:
+            raise ConfigError(
+                f"Found captions of {length} tokens; this model was made with max_seq_len={self.config.max_seq_len}. "
+                "Cut them, or make the model with a larger one."
+            )
         keys_values = self.decoder.look_at(image_features) if cache is None else cache.cross_keys_values
         logits: Tensor = self.decoder(input_ids, keys_values, positions=positions, cache=cache)
         return logits
@@ -182,7 +191,8 @@ class PixelLLM(nn.Module):
         Raises:
             ConfigError: a setting is out of range, or the pictures have another shape than expected.
         """
-        was_training = self.training
+        # Each module's own mode: a frozen encoder may be in eval mode within a model that trains.
+        training_modules = [module for module in self.modules() if module.training]
         self.eval()
         try:
             ids = generate_ids(
@@ -196,7 +206,8 @@ class PixelLLM(nn.Module):
                 generator=generator,
             )
         finally:
-            self.train(was_training)
+            for module in training_modules:
+                module.training = True
         return [self.tokenizer.decode(row).strip() for row in ids.tolist()]
 
     # --- disk ---------------------------------------------------------------------------------------------------------

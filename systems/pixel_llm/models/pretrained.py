@@ -12,7 +12,7 @@ from torch import Tensor
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models.config import PixelLLMConfig
-from systems.pixel_llm.preprocessing import Preprocessing
+from systems.pixel_llm.preprocessing import PREPROCESSING_FILE, Preprocessing
 from systems.pixel_llm.tokenizer import CaptionTokenizer
 
 if TYPE_CHECKING:
@@ -44,8 +44,14 @@ def load(kind: type["PixelLLM"], folder: Path, *, device: torch.device) -> "Pixe
     """A new model from `folder`, on `device`, in eval mode."""
     config = read_config(folder)
     weights = _read_weights(folder, device)
-    # The weights drawn here are replaced at once: the caller's generator should not notice.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    num_layers = config.vision_num_layers + config.text_num_layers
+    if num_layers > len(weights):
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} does not fit {folder / CONFIG_FILE}: {len(weights)} tensors for {num_layers} "
+            "layers."
+        )
+    # Without memory at first: none is taken, and nothing drawn, before the file is seen to hold all of it.
+    with torch.device("meta"):
         model = kind(config)
     _adopt(model, folder, weights)
     return model.to(device).eval()
@@ -90,7 +96,7 @@ def read_config(folder: Path) -> PixelLLMConfig:
         ) from error
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable config ({error}).") from error
 
 
@@ -107,10 +113,15 @@ def _adopt(model: "PixelLLM", folder: Path, weights: dict[str, Tensor]) -> None:
     """Check everything, then change the model."""
     tokenizer = CaptionTokenizer.load(folder)
     preprocessing = Preprocessing.load(folder)
+    if preprocessing.image_size != model.config.image_height_width:
+        raise CheckpointError(
+            f"{folder / PREPROCESSING_FILE} does not fit {folder / CONFIG_FILE}: it makes pictures of "
+            f"{preprocessing.image_size}, and the model takes {model.config.image_height_width}."
+        )
     path = folder / WEIGHTS_FILE
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    if EMBEDDING_NAME in found:  # its rows follow the tokenizer
+    if len(found.get(EMBEDDING_NAME, ())) == 2:  # its rows follow the tokenizer
         rows = found[EMBEDDING_NAME][0]
         if rows < tokenizer.vocab_size:
             raise CheckpointError(f"{path}: {rows} embeddings for a tokenizer of {tokenizer.vocab_size} tokens.")
@@ -123,5 +134,7 @@ def _adopt(model: "PixelLLM", folder: Path, weights: dict[str, Tensor]) -> None:
             f"(expected {expected.get(first)}, found {found.get(first)})."
         )
     model.resize_embeddings(expected[EMBEDDING_NAME][0])
+    if model.device.type == "meta":
+        model.to_empty(device="cpu")
     model.load_state_dict(weights)
     model.tokenizer, model.preprocessing = tokenizer, preprocessing

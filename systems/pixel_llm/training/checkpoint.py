@@ -1,8 +1,8 @@
 """`CheckpointManager`: a directory of checkpoints that survives kills, full disks and damaged files.
 
-`save` writes one folder durably (`durable.py`) and then prunes; `load`, `load_best` and `load_latest` verify every byte,
-check everything against model and optimizer, and only then change them. What there is, which is best and which is
-latest is read from the disk each time (`checkpoint_folder.py`), so folders may be copied or deleted by hand between.
+`save` writes one folder durably (`durable.py`) and then prunes; `load`, `load_best` and `load_latest` verify every
+byte, check everything against model and optimizer, and only then change them. What there is, which is best and which
+is latest is read from the disk each time (`checkpoint_folder.py`), so folders may be copied or deleted by hand between.
 What stands in the files is the business of `checkpoint_contents.py`; `docs/checkpoint_format.md` describes it.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import (
@@ -114,10 +115,10 @@ class CheckpointManager:
                 write_model(model, working)
                 write_training_state(working, model, optimizer, training_state=training_state)
                 write_manifest(working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make room "
-                "or make the folder writable, and save again."
+                f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
+                "room or make the folder writable, and save again."
             ) from error
         self._prune()
         return folder / checkpoint_name

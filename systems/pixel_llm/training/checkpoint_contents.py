@@ -2,14 +2,13 @@
 
 `write_model` and `write_training_state` fill a folder. `prepare_model` and `prepare_optimizer` read one: they check
 everything against the live objects first and change nothing, and give back the action that then applies it. A model
-that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the state dict
-is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
+that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the state
+dict is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
 
 An optimizer's state is stored by position, so the names and shapes of its parameters are stored with it and compared.
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -27,8 +26,6 @@ __all__ = [
     "FolderModel", "prepare_model", "prepare_optimizer", "read_training_state", "unwrapped", "write_model",
     "write_training_state",
 ]  # fmt: skip
-
-logger = logging.getLogger(__name__)
 
 _ALIASES = "aliases"
 # How a step is computed, not what: these stay as the live optimizer was made.
@@ -67,8 +64,8 @@ def write_model(model: nn.Module, folder: Path) -> None:
     """Write the files of `model`, which is unwrapped, into `folder`.
 
     Raises:
-        CheckpointError: its state dict holds something else than dense tensors.
-        OSError: the disk is full or failing.
+        CheckpointError: its state dict holds something else than dense tensors of a common dtype.
+        OSError, SafetensorError: the disk is full or failing.
     """
     if isinstance(model, FolderModel):
         model.save_pretrained(folder)
@@ -80,8 +77,8 @@ def write_model(model: nn.Module, folder: Path) -> None:
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
             kind = "sparse or meta tensor" if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(
-                f"{type(model).__name__}: {name!r} in its state dict is a {kind}; a checkpoint holds dense tensors only. "
-                "Make it a tensor, or leave it out of the state dict."
+                f"{type(model).__name__}: {name!r} in its state dict is a {kind}; a checkpoint holds dense tensors "
+                "only. Make it one, or leave it out of the state dict."
             )
         first_name = first_names.setdefault(_memory(value), name) if value.numel() else name
         if first_name == name:
@@ -98,7 +95,7 @@ def write_training_state(
 
     Raises:
         CheckpointError: a value cannot be saved; the message names its place.
-        OSError: the disk is full or failing.
+        OSError, SafetensorError: the disk is full or failing.
     """
     tree, tensors = encode_state(training_state, where="training_state")
     if tensors:
@@ -126,8 +123,8 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[
         seen.add(storage)
     try:
         save_file(ready, path, metadata={"format": "pt", **metadata})
-    except SafetensorError as error:
-        raise OSError(f"{path.name}: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path.name} cannot hold tensors of this kind: {error}. Use a common dtype.") from error
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
@@ -171,9 +168,10 @@ def prepare_model(model: nn.Module, folder: Path, device: torch.device | None) -
         ),
     ]
     if problems:
+        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise CheckpointError(
-            f"{path} does not fit this {type(model).__name__}: {_first_of(problems)}. Build the model with the "
-            "settings that it was saved with."
+            f"{path} does not fit this {type(model).__name__}: {'; '.join(problems[:8])}{more}. Build the model with "
+            "the settings that it was saved with."
         )
     tensors = _read_tensors(path, device)
     for alias, name in aliases.items():
@@ -250,7 +248,9 @@ def prepare_optimizer(
         )
     path = folder / OPTIMIZER_FILE
     try:
-        state = decode_state(saved["state"], _read_tensors(path, None))
+        # Copied, since what was read is still a view of the file, which may be pruned or replaced while this trains.
+        tensors = {name: tensor.clone() for name, tensor in _read_tensors(path, None).items()}
+        state = decode_state(saved["state"], tensors)
         problem = _optimizer_problem(optimizer, model, saved, state, shapes=_shapes_after_load(model, folder))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not the state of an optimizer ({error!r}). Choose another.") from error
@@ -263,12 +263,14 @@ def prepare_optimizer(
 
 
 def _shapes_after_load(model: nn.Module, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the model's parameters once the weights of `folder` are in: a `FolderModel` may resize its own."""
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
-    if isinstance(model, FolderModel):
-        saved_shapes, _ = _read_shapes(folder / MODEL_FILE)
-        shapes.update({name: shape for name, shape in saved_shapes.items() if name in shapes})
-    return shapes
+    """Shapes that parameters will have once the weights of `folder` are in, where a `FolderModel` may resize them."""
+    if not isinstance(model, FolderModel):
+        return {}
+    saved_shapes, _ = _read_shapes(folder / MODEL_FILE)
+    # The file may hold a tied parameter under any of its names.
+    named = list(model.named_parameters(remove_duplicate=False))
+    shapes = {id(parameter): saved_shapes[name] for name, parameter in named if name in saved_shapes}
+    return {name: shapes[id(parameter)] for name, parameter in named if id(parameter) in shapes}
 
 
 def _optimizer_problem(
@@ -313,3 +315,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], pat
         optimizer.load_state_dict(state)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} could not be loaded: {error}") from error
+    # The file holds every tensor row by row. Fused kernels walk parameter and state in the order of memory, so the
+    # state of a transposed or channels-last parameter must lie as the parameter does; torch does not see to it.
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

@@ -104,11 +104,11 @@ def decode_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _decode_tagged(tag: str, tree: dict[str, Any], tensors: Mapping[str, Tensor]) -> Any:
     (content,) = tree.values()
-    build: Callable[[Any], Any] = {
+    decoders: dict[str, Callable[[Any], Any]] = {
         "$tensor": lambda name: tensors[name],
         "$float": {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.__getitem__,
         "$tuple": lambda items: tuple(decode_state(item, tensors) for item in items),
         "$dict": lambda items: {key: decode_state(item, tensors) for key, item in items},
         "$counter": lambda items: Counter({key: decode_state(item, tensors) for key, item in items}),
-    }[tag]
-    return build(content)
+    }
+    return decoders[tag](content)
