@@ -157,7 +157,7 @@ def test_pauses_stay_within_a_fifth_of_a_time_budget_alone() -> None:
     assert budget(max_steps=60).has_time_for_pause(16.0, 10.0, 10.0)
 
 
-@pytest.mark.parametrize("validation_seconds", [0.0, 1.0, 5.0, 10.0, 12.0])
+@pytest.mark.parametrize("validation_seconds", [1.0, 5.0, 10.0])
 def test_validations_take_a_fifth_of_a_run_bounded_by_time(
     tiny_trainer: MakeTrainer, shapes_loader: Any, validation_seconds: float
 ) -> None:
@@ -166,7 +166,7 @@ def test_validations_take_a_fifth_of_a_run_bounded_by_time(
     steps = sum(isinstance(event, StepEvent) for event in run.events)
     at_tenths = len(history["val_losses"]) - 1
     assert run.trainer.stop_reason == "max_minutes"
-    assert at_tenths == {0.0: 9, 1.0: 9, 5.0: 1, 10.0: 1, 12.0: 1}[validation_seconds]
+    assert at_tenths == {1.0: 9, 5.0: 1, 10.0: 1}[validation_seconds]
     assert at_tenths * validation_seconds <= 0.2 * 60 + 1e-9
     assert steps + (at_tenths + 1) * validation_seconds <= 60
     assert history["val_steps"][-1] == run.trainer.state.step == steps, "validated at the very end"

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from systems.pixel_llm.training.events import (
@@ -54,8 +55,9 @@ class LogLines:
         """Log `event` if it is one worth a line."""
         if isinstance(event, StepEvent) and event.is_logged:
             logger.info(
-                "%s | loss %.4f | learning rate %.2e | %.1f images/s | %s",
-                _position(event), event.loss, event.learning_rate, event.images_per_second, _time_left(event),
+                "%s | loss %.4f | learning rate %.2e | %.1f images/s%s",
+                _position(event), event.loss, event.learning_rate, event.images_per_second,
+                f" | {time_left}" if (time_left := _time_left(event)) else "",
             )  # fmt: skip
         elif isinstance(event, ValidationEvent):
             logger.info("%s | validation loss %.4f%s", _position(event), event.loss, " (best)" if event.is_best else "")
@@ -75,7 +77,7 @@ class ProgressBar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:3.0f} %"),
-            _Figures(),
+            _Figures(table_column=Column(no_wrap=True)),  # else rich gives the width to the bar and breaks the line
             console=console,
             expand=True,
             # Nothing on stdout is ours: captions and results of the program stay as they are.

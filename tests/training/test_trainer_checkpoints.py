@@ -1,0 +1,187 @@
+"""Which checkpoints a run leaves behind, however it ends, and which of them stay."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from systems.pixel_llm.errors import TrainingError
+from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.training import CheckpointManager, Trainer
+from systems.pixel_llm.training.events import CheckpointEvent, Event, StepEvent
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class BreaksAt:
+    """A loader that fails in the middle of an epoch."""
+
+    def __init__(self, loader: Any, batch: int) -> None:
+        self.loader, self.batch, self.dataset = loader, batch, loader.dataset
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Any:
+        for number, batch in enumerate(self.loader):
+            if number == self.batch:
+                raise OSError("the disk is gone")
+            yield batch
+
+
+def names(trainer: Trainer) -> list[str]:
+    return [record.name for record in trainer.checkpoint_manager.list()]
+
+
+def stop_at(step: int) -> tuple[list[Trainer], Callable[[Event], None]]:
+    """A list to put the trainer into, and a callback that stops it after `step` steps."""
+    trainers: list[Trainer] = []
+
+    def callback(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == step:
+            trainers[0].request_stop()
+
+    return trainers, callback
+
+
+def test_a_checkpoint_is_written_at_each_interval_and_at_the_end(tiny_trainer: MakeTrainer) -> None:
+    trainer = tiny_trainer(checkpoint_interval=2, max_checkpoints=5)
+    trainer.train(3)
+    assert names(trainer) == ["epoch_2", "epoch_3"]
+
+
+@pytest.mark.parametrize(("max_steps", "name"), [(5, "step_5"), (6, "epoch_2")])
+def test_a_run_that_ends_by_steps_saves_there(tiny_trainer: MakeTrainer, max_steps: int, name: str) -> None:
+    trainer = tiny_trainer(max_steps=max_steps)
+    trainer.train()
+    assert names(trainer)[-1] == name
+    assert trainer.state.step == max_steps
+
+
+def test_a_run_asked_to_stop_saves_and_the_trainer_is_free_again(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+    trainers, callback = stop_at(2)
+    trainer = tiny_trainer(callbacks=[callback], val_loader=shapes_loader(2, shuffle=False))
+    trainers.append(trainer)
+    trainer.train(2)
+    assert (trainer.stop_reason, names(trainer)) == ("interrupted", ["step_2"])
+    assert trainer.validate() is not None
+    trainer.train(2)
+    assert (trainer.stop_reason, trainer.state.step) == ("epochs", 6)
+
+
+def test_a_stop_asked_for_before_the_run_is_not_lost(tiny_trainer: MakeTrainer) -> None:
+    trainer = tiny_trainer()
+    trainer.request_stop()
+    trainer.train(2)
+    assert (trainer.stop_reason, trainer.state.step) == ("interrupted", 0)
+
+
+def test_an_error_in_the_data_saves_what_was_learned_and_comes_out(
+    tiny_trainer: MakeTrainer, shapes_loader: Any
+) -> None:
+    trainer = tiny_trainer(train_loader=BreaksAt(shapes_loader(), batch=2))
+    with pytest.raises(OSError, match="the disk is gone"):
+        trainer.train(2)
+    assert names(trainer) == ["step_2"]
+    fixed = tiny_trainer(train_loader=shapes_loader())
+    fixed.train(1, resume_from="step_2")
+    assert fixed.state.step == 3
+
+
+def test_an_error_before_the_first_step_leaves_no_checkpoint(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+    trainer = tiny_trainer(train_loader=BreaksAt(shapes_loader(), batch=0))
+    with pytest.raises(OSError, match="the disk is gone"):
+        trainer.train(1)
+    assert names(trainer) == []
+
+
+def test_an_error_that_leaves_no_room_to_save_is_not_hidden(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, caplog: Any
+) -> None:
+    trainer = tiny_trainer(train_loader=BreaksAt(shapes_loader(), batch=1))
+    trainer.checkpoint_manager.checkpoint_dir.parent.mkdir(exist_ok=True)
+    trainer.checkpoint_manager = CheckpointManager(__file__)  # a file, no folder
+    with pytest.raises(OSError, match="the disk is gone"):
+        trainer.train(1)
+    assert "no checkpoint could be saved" in caplog.text
+
+
+def test_old_checkpoints_go_and_those_saved_by_hand_stay(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+    val_loader = shapes_loader(4, shuffle=False)
+    trainer = tiny_trainer(max_checkpoints=1, val_loader=val_loader, schedule="constant")
+    trainer.train(1)
+    path = trainer.save_checkpoint("mine")
+    assert path == trainer.checkpoint_manager.checkpoint_dir / "mine"
+    trainer.train(6)
+    losses = trainer.get_history()["val_losses"]
+    best = f"epoch_{losses.index(min(losses)) + 1}"
+    assert set(names(trainer)) == {"mine", "epoch_5", "epoch_6", best}
+    assert trainer.checkpoint_manager.best().name == best
+
+
+def test_the_checkpoint_resumed_from_is_never_pruned(tiny_trainer: MakeTrainer) -> None:
+    tiny_trainer().train(1)
+    trainer = tiny_trainer(max_checkpoints=1)
+    trainer.train(6, resume_from="epoch_1")
+    assert "epoch_1" in names(trainer)
+
+
+def test_a_checkpoint_by_hand_at_the_last_step_does_not_take_the_place_of_the_run_s_own(
+    tiny_trainer: MakeTrainer, shapes_loader: Any
+) -> None:
+    def save(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            trainer.save_checkpoint("mine")
+
+    trainer = tiny_trainer(callbacks=[save], max_steps=2, val_loader=shapes_loader(2, shuffle=False))
+    history = trainer.train()
+    assert history["val_steps"] == [1, 2]
+    latest = trainer.checkpoint_manager.latest()
+    assert (latest.name, latest.metric) == ("step_2", history["val_losses"][-1])
+
+
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_the_metric_of_a_checkpoint_is_the_validation_loss_or_else_the_training_loss(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, with_validation: bool
+) -> None:
+    trainer = tiny_trainer(val_loader=shapes_loader(2, shuffle=False) if with_validation else None)
+    history = trainer.train(2)
+    expected = history["val_losses" if with_validation else "train_losses"]
+    assert [record.metric for record in trainer.checkpoint_manager.list()] == expected
+
+
+def test_a_checkpoint_is_a_model_that_captions_at_once(tiny_trainer: MakeTrainer, tmp_path: Any) -> None:
+    trainer = tiny_trainer()
+    paths: list[Any] = []
+    trainer._recorder.callbacks.append(
+        lambda event: paths.append(event.path) if isinstance(event, CheckpointEvent) else None
+    )
+    trainer.train(1)
+    loaded = PixelLLM.from_pretrained(paths[-1])
+    image = trainer.train_loader.dataset[0]["image"][None]
+    assert loaded.generate(image, max_length=8) == trainer.model.generate(image, max_length=8)
+    assert loaded.preprocessing == trainer.train_loader.dataset.preprocessing
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_is_not_saved(tiny_trainer: MakeTrainer) -> None:
+    def loss_fn(predictions: Tensor, targets: Tensor) -> Tensor:
+        loss = F.cross_entropy(predictions, targets)
+        return loss * float("nan") if trainer.state.step == 4 else loss
+
+    trainer = tiny_trainer(loss_fn=loss_fn, log_interval=1)
+    with pytest.raises(TrainingError, match="The loss became nan by step 5"):
+        trainer.train(2)
+    assert names(trainer) == ["epoch_1"]
+
+
+def test_weights_that_diverge_at_the_last_step_are_not_saved(tiny_trainer: MakeTrainer) -> None:
+    def loss_fn(predictions: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(predictions, targets) + torch.sqrt(0 * predictions.sum())  # of 0 the slope is infinite
+
+    trainer = tiny_trainer(loss_fn=loss_fn, max_steps=1)
+    with pytest.raises(TrainingError, match="A weight became infinite or NaN by step 1"):
+        trainer.train()
+    assert names(trainer) == []
