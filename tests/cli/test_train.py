@@ -305,9 +305,10 @@ def test_the_contact_sheet_goes_on_without_a_picture_that_was_lost_meanwhile(pix
     assert (trained_run / "training_curve.png").is_file()
 
 
-def test_captions_beyond_the_sheets_font_are_no_warning(pixel_llm, pictures):
+def test_writing_that_the_pictures_font_lacks_is_no_warning(pixel_llm, pictures):
     for text in pictures.glob("*.txt"):
         text.write_text("漢字 🦊 square\n", encoding="utf-8")
-    ended = pixel_llm("train", pictures, TINY, "--max-steps", 1, "--out", "run")
+    ended = pixel_llm("train", pictures, TINY, "--max-steps", 1, "--out", "漢字 🦊")
     assert ended.status == 0
     assert "Glyph" not in ended.err
+    assert Path("漢字 🦊/training_curve.png").is_file()

@@ -64,7 +64,7 @@ def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, 
         for (sample, image), caption in zip(opened, captions, strict=True)
     ]
     with warnings.catch_warnings():
-        # matplotlib warns of each character that its font lacks, such as Chinese ones; the picture shows boxes.
+        # matplotlib warns of each character of the run's name that its font lacks; the title shows boxes for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         if pictures:
             contact_sheet(pictures, folder.samples, title=title)
