@@ -1,7 +1,6 @@
 """What a person looks at: captions of the same few pictures at every validation, and the run's pictures at its end."""
 
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -63,12 +62,9 @@ def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, 
         CaptionedPicture(image=image, caption=caption, references=sample.captions)
         for (sample, image), caption in zip(opened, captions, strict=True)
     ]
-    with warnings.catch_warnings():
-        # matplotlib warns of each character of the run's name that its font lacks; the title shows boxes for them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        if pictures:
-            contact_sheet(pictures, folder.samples, title=title)
-        training_curve(read_metrics(folder.metrics), folder.curve, title=folder.path.name)
+    if pictures:
+        contact_sheet(pictures, folder.samples, title=title)
+    training_curve(read_metrics(folder.metrics), folder.curve, title=folder.path.name)
 
 
 def _opened(samples: Sequence[Sample], *, missing_from: str) -> Iterator[tuple[Sample, Image.Image]]:
