@@ -16,7 +16,7 @@ from systems.pixel_llm.models import pretrained
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.decoder import TextDecoder
 from systems.pixel_llm.models.generation import generate_ids
-from systems.pixel_llm.models.initialisation import initialise
+from systems.pixel_llm.models.initialisation import draw_embeddings, initialise
 from systems.pixel_llm.models.kv_cache import KVCache
 from systems.pixel_llm.models.vision import VisionEncoder
 from systems.pixel_llm.preprocessing import Preprocessing
@@ -143,7 +143,7 @@ class PixelLLM(nn.Module):
         # After an earlier fit the table may be smaller than now needed: then all of it is drawn anew.
         if rows > weight.shape[0]:
             self.resize_embeddings(rows)
-            nn.init.normal_(weight, std=0.02)
+            draw_embeddings(weight)
         else:
             self.resize_embeddings(rows)
 

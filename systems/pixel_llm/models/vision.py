@@ -77,7 +77,8 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: PixelLLMConfig) -> None:
         super().__init__()
         width = config.vision_embed_dim
-        rows, columns = config.grid
+        self.grid = config.grid
+        rows, columns = self.grid
         stem = ConvStem if config.stem == "conv" else PatchStem
         self.stem = stem(config.patch_size, width)
         self.position_embedding = nn.Embedding(rows * columns, width)
