@@ -9,7 +9,6 @@ from typing import Any
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.lines import escaped, one_line
 from systems.pixel_llm.cli.options import CaptionOptions
-from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.inference import Captioner
 
@@ -31,7 +30,7 @@ def _caption_batch(captioner: Captioner, options: CaptionOptions, start: int) ->
     num_bad = 0
     for path in options.pictures[start : start + options.batch_size]:
         try:
-            images.append(open_image(path))
+            images.append(captioner.open(path))
         except DatasetError as error:
             print(f"pixel-llm: {error}", file=sys.stderr)
             num_bad += 1

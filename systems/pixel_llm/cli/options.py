@@ -120,7 +120,7 @@ class DemoOptions:
 
     out: Path | None = None
     """Run folder. Left out: runs/demo, numbered when taken."""
-    max_minutes: float = 3.5
+    max_minutes: float = 3.0
     """Minutes of training."""
     num_pictures: int = 500
     """Pictures scored of each kind."""

@@ -42,7 +42,9 @@ class SamplePanel:
             return
         if self._images is None:
             # Not before the first validation: the Trainer has given the model its preprocessing by then.
-            opened = list(_opened(self._candidates, missing_from="the pictures captioned at each validation"))
+            image_size = self._model.preprocessing.image_size
+            missing_from = "the pictures captioned at each validation"
+            opened = list(_opened(self._candidates, image_size, missing_from=missing_from))
             transform = make_transform(self._model.preprocessing)
             self._samples = [sample for sample, _ in opened]
             self._images = torch.stack([transform(image) for _, image in opened]) if opened else torch.empty(0)
@@ -56,7 +58,8 @@ class SamplePanel:
 def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, device: torch.device) -> None:
     """Write the run's contact sheet, captioned by its best checkpoint, and its curve."""
     captioner = Captioner.from_checkpoint(folder.path, device=device)
-    opened = list(_opened(evenly_spaced(samples, SHEET_SIZE), missing_from="the contact sheet"))
+    image_size = captioner.model.preprocessing.image_size
+    opened = list(_opened(evenly_spaced(samples, SHEET_SIZE), image_size, missing_from="the contact sheet"))
     captions = captioner.caption([image for _, image in opened])
     pictures = [
         CaptionedPicture(image=image, caption=caption, references=sample.captions)
@@ -67,11 +70,15 @@ def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, 
     training_curve(read_metrics(folder.metrics), folder.curve, title=folder.path.name)
 
 
-def _opened(samples: Sequence[Sample], *, missing_from: str) -> Iterator[tuple[Sample, Image.Image]]:
-    """Each sample with its picture. One that cannot be read is left out with a warning: no run is lost to a look."""
+def _opened(
+    samples: Sequence[Sample], image_size: tuple[int, int], *, missing_from: str
+) -> Iterator[tuple[Sample, Image.Image]]:
+    """Each sample with its picture, decoded as in training. One that cannot be read is left out with a warning: no run
+    is lost to a look.
+    """
     for sample in samples:
         try:
-            yield sample, open_image(sample.image_path)
+            yield sample, open_image(sample.image_path, at_least=image_size)
         except DatasetError as error:
             logger.warning("Left out of %s: %s", missing_from, error)
 

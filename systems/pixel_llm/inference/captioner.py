@@ -57,7 +57,8 @@ class Captioner:
         """Caption one picture, or each of several.
 
         Args:
-            pictures: a path or a PIL picture, or a sequence of such.
+            pictures: a path or a PIL picture, or a sequence of such. A PIL picture is taken as it is: it is not turned
+                as its EXIF note says.
             batch_size: how many to caption at once.
             **settings: those of `PixelLLM.generate`, such as `max_length` or `do_sample`.
 
@@ -77,11 +78,14 @@ class Captioner:
             captions += self._caption_batch(pictures[start : start + batch_size], settings)
         return captions
 
+    def open(self, path: str | Path) -> Image.Image:
+        """The picture as `caption` takes it: decoded as in training, a large JPEG at a part of its size.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        return open_image(path, at_least=self.model.preprocessing.image_size)
+
     def _caption_batch(self, pictures: Sequence[Picture], settings: dict[str, Any]) -> list[str]:
-        # Files are decoded as in training, a large JPEG at a part of its size: the model sees the very same pixels.
-        size = self.model.preprocessing.image_size
-        opened = [
-            to_rgb(each) if isinstance(each, Image.Image) else open_image(Path(each), at_least=size)
-            for each in pictures
-        ]
+        opened = [to_rgb(each) if isinstance(each, Image.Image) else self.open(each) for each in pictures]
         return self.model.generate(torch.stack([self._transform(image) for image in opened]), **settings)

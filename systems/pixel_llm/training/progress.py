@@ -40,7 +40,7 @@ def shown_progress(progress: str) -> Iterator[list[Callback]]:
     console = Console(stderr=True)
     if progress == "bar" or (progress == "auto" and console.is_terminal):
         with ProgressBar(console) as bar:
-            yield [bar, LogLines()]
+            yield [bar, LogLines(step_level=logging.DEBUG)]
     elif progress == "off" or logging.getLogger(PACKAGE_LOGGER).hasHandlers():
         yield [LogLines()]
     else:
@@ -49,12 +49,19 @@ def shown_progress(progress: str) -> Iterator[list[Callback]]:
 
 
 class LogLines:
-    """Writes a line to the log for each log interval, validation, epoch and checkpoint."""
+    """Writes a line to the log for each log interval, validation, epoch and checkpoint.
+
+    Those of log intervals are of `step_level`: above a bar, which shows the same, they would only scroll the rest away.
+    """
+
+    def __init__(self, *, step_level: int = logging.INFO) -> None:
+        self._step_level = step_level
 
     def __call__(self, event: Event) -> None:
         """Log `event` if it is one worth a line."""
         if isinstance(event, StepEvent) and event.is_logged:
-            logger.info(
+            logger.log(
+                self._step_level,
                 "%s | loss %.4f | learning rate %.2e | %.1f images/s%s",
                 _position(event), event.loss, event.learning_rate, event.images_per_second,
                 f" | {time_left}" if (time_left := _time_left(event)) else "",

@@ -358,7 +358,7 @@ class Trainer:
         if state.num_tenths_past < num_tenths < 10:
             state.num_tenths_past = num_tenths
             if not self._recorder.has_time_for_pause():
-                logger.info("Validation left out here: it takes long against the time budget.")
+                logger.debug("Validation left out here: it takes long against the time budget.")
                 return
             self._pause(f"step_{state.step}", train_loss=None)
 
