@@ -62,7 +62,7 @@ class RunOptions:
     """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
     checkpoint_interval: int = 1
     """Save after every so many epochs. (A run bounded by steps or minutes saves about ten times.)"""
-    log_interval: int = 10
+    log_interval: int = 50
     """Report after every so many steps."""
 
     def __post_init__(self) -> None:
