@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from systems.pixel_llm.data.formats import find_format
+from systems.pixel_llm.data.samples import read_folder
 from systems.pixel_llm.errors import DatasetError
 
 
@@ -12,11 +13,36 @@ def write_pair(folder: Path) -> None:
     (folder / "cat.txt").write_text("a cat")
 
 
-def test_manifest_in_the_folder_goes_before_text_pairs(tmp_path: Path) -> None:
+def test_most_captions_win_and_text_goes_before_json_where_there_are_as_many(tmp_path: Path) -> None:
     write_pair(tmp_path)
     assert find_format(tmp_path) == ("text", None)
-    (tmp_path / "manifest.json").write_text(json.dumps({"cat.jpg": "a cat"}))
-    assert find_format(tmp_path) == ("json", tmp_path / "manifest.json")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"cat.jpg": "a cat"}))
+    assert find_format(tmp_path) == ("text", None)
+    manifest.write_text(json.dumps({"cat.jpg": ["a cat", "one cat"]}))
+    assert find_format(tmp_path) == ("json", manifest)
+    manifest.write_text(json.dumps({"cat.jpg": "a cat", "gone.jpg": ["no", "such", "picture"]}))
+    assert find_format(tmp_path) == ("text", None)
+
+
+def test_the_other_readings_are_told(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"cat.jpg": ["a cat", "one cat"]}))
+    reading = read_folder(tmp_path)
+    assert reading.caption_format == "json"
+    assert reading.others == ["text files beside the pictures (1 caption)"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"cat.jpg": 7}))
+    reading = read_folder(tmp_path)
+    assert reading.caption_format == "text"
+    assert reading.others == ["JSON manifest, manifest.json (cannot be read)"]
+
+
+def test_where_nothing_can_be_read_each_reason_is_told(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "cat.txt").write_bytes(b"\xff")
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(DatasetError, match=r"none of 2 ways.*cat\.txt is not text in UTF-8.*must be a JSON object"):
+        find_format(tmp_path)
 
 
 def test_a_given_manifest_decides(tmp_path: Path) -> None:
@@ -32,7 +58,9 @@ def test_a_given_manifest_decides(tmp_path: Path) -> None:
 
 def test_another_json_file_is_pointed_at(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"No captions found .*looked for manifest\.json.*--manifest .*/train\.json"):
+    with pytest.raises(
+        DatasetError, match=r"No captions found .*looked for .*manifest\.json.*--manifest .*/train\.json"
+    ):
         find_format(tmp_path)
 
 
@@ -40,13 +68,6 @@ def test_pictures_without_captions_are_counted_in_the_message(tmp_path: Path) ->
     (tmp_path / "dog.jpg").touch()
     (tmp_path / "cat.txt").write_text("a cat")
     with pytest.raises(DatasetError, match=r"Found there: 1 picture, 1 \.txt file\. .*--manifest FILE"):
-        find_format(tmp_path)
-
-
-def test_a_folder_below_that_holds_captions_is_pointed_at(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    write_pair(tmp_path / "pictures")
-    with pytest.raises(DatasetError, match=rf"give that one as the data folder \({tmp_path}/pictures\)"):
         find_format(tmp_path)
 
 

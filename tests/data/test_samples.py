@@ -81,7 +81,9 @@ class TestText:
             assert len(read_samples(tmp_path, "text")) == 1
         (record,) = caplog.records
         assert record.name == LOGGER
-        assert "5 with no .txt file beside them (lone0.jpg, lone1.jpg, lone2.jpg, ...)" in record.getMessage()
+        assert (
+            "5 with no .txt or .caption file beside them (lone0.jpg, lone1.jpg, lone2.jpg, ...)" in record.getMessage()
+        )
         assert "1 with an empty caption (blank.jpg)" in record.getMessage()
 
     def test_a_complete_folder_gives_no_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,13 +147,7 @@ class TestNothingToRead:
 
     def test_folder_with_a_manifest_says_so(self, tmp_path: Path) -> None:
         write_manifest(tmp_path, {"a.jpg": "a red square"}, pictures=("a.jpg",))
-        with pytest.raises(DatasetError, match=r'Found manifest\.json there: .*caption_format="json"'):
-            read_samples(tmp_path, "text")
-
-    def test_pairs_one_folder_below_are_pointed_at(self, tmp_path: Path) -> None:
-        (tmp_path / "train").mkdir()
-        write_pair(tmp_path / "train", "a.jpg", "a red square")
-        with pytest.raises(DatasetError, match=rf"give that one as the data folder \({tmp_path}/train\)"):
+        with pytest.raises(DatasetError, match=r'Found manifest\.json there: .*caption_format="auto"'):
             read_samples(tmp_path, "text")
 
     def test_only_empty_captions(self, tmp_path: Path) -> None:
@@ -273,12 +269,12 @@ class TestManifest:
             ('{"a.jpg": "a",\n "b.jpg" "b"}', r"not valid JSON: Expecting ':' delimiter at line 2, column 10"),
             ('["a.jpg"]', r"must be a JSON object .* found a list"),
             ("{}", r"is empty\. It must map"),
-            ('{"a.jpg": 7}', r"no caption at the key 'a\.jpg': .* found a number"),
-            ('{"a.jpg": NaN}', r"no caption at the key 'a\.jpg': .* found a number"),
-            ('{"a.jpg": null}', r"no caption at the key 'a\.jpg': .* found null"),
+            ('{"a.jpg": 7}', r"No caption in .*manifest\.json at the key 'a\.jpg': .* found a number"),
+            ('{"a.jpg": NaN}', r"No caption in .*manifest\.json at the key 'a\.jpg': .* found a number"),
+            ('{"a.jpg": null}', r"No caption in .*manifest\.json at the key 'a\.jpg': .* found null"),
             ('{"images": [{"id": 1}]}', r"at the key 'images': .* found a list with an object in it"),
             ('{"a.jpg": "a", "a.jpg": "b"}', r"has the key 'a\.jpg' twice"),
-            ('{"a.jpg": "half \\ud800"}', r"half a character .* caption of 'a\.jpg'"),
+            ('{"a.jpg": "half \\ud800"}', r"Half a character .* at the key 'a\.jpg'"),
             ("[" * 100_000, r"cannot be read as JSON"),
             ('{"a.jpg": ' + "9" * 5000 + "}", r"cannot be read as JSON|found a number"),
         ],

@@ -76,7 +76,7 @@ class RunOptions:
 class TrainCommand:
     """Learn to caption pictures from a folder of captioned pictures.
 
-    DATA holds pictures with a .txt file each, or a manifest.json. The run folder gets the checkpoints, the log of
+    DATA holds pictures, and captions in one of the usual formats. The run folder gets the checkpoints, the log of
     measurements and a contact sheet of validation pictures.
     """
 

@@ -22,8 +22,8 @@ from systems.pixel_llm.cli.run_folder import (
 from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
-from systems.pixel_llm.data import ImageCaptionDataset, find_format, make_loader, read_samples, split_samples
-from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data import DataOptions, ImageCaptionDataset, make_loader, split_samples
+from systems.pixel_llm.data.samples import ReaderOptions, Reading, Sample, read_folder
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -118,23 +118,36 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
         DatasetError: a folder, manifest or its content cannot be used, or a picture would be on both sides.
     """
     options, val = command.dataset, command.run.val
-    samples = _read(command.data, options.manifest)
+    reading = _read(command.data, options.manifest, options)
+    samples = reading.split.get("train", reading.samples)
     if val is None and options.val_manifest is None:
+        if val_samples := reading.split.get("dev"):
+            return list(samples), list(val_samples)
         return split_samples(samples, dataset_dir=command.data, fraction=options.validation_fraction)
-    val_samples = _read(val or command.data, options.val_manifest)
+    val_samples = _read(val or command.data, options.val_manifest, options).samples
     shared = {sample.image_path.resolve() for sample in samples} & {each.image_path.resolve() for each in val_samples}
     if shared:
         raise DatasetError(
             f"{len(shared)} pictures are in the training and in the validation data, first {min(shared)}. A score on "
             "them would mean nothing: take them out of one side."
         )
-    return samples, val_samples
+    return list(samples), list(val_samples)
 
 
-def _read(folder: Path, manifest: Path | None) -> list[Sample]:
-    caption_format, manifest_file = find_format(folder, manifest=manifest)
-    logger.info("%s read as: %s", folder, caption_format if manifest_file is None else f"json, {manifest_file}")
-    return read_samples(folder, caption_format, manifest_file)
+def _read(folder: Path, manifest: Path | None, options: DataOptions) -> Reading:
+    reading = read_folder(
+        folder,
+        options.format,
+        manifest,
+        options=ReaderOptions(
+            captions_per_file=options.captions_per_file,
+            image_column=options.image_column,
+            caption_column=options.caption_column,
+        ),
+    )
+    others = f" (also there, and not read: {'; '.join(reading.others)})" if reading.others else ""
+    logger.info("%s read as: %s%s", folder, reading.told, others)
+    return reading
 
 
 def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:

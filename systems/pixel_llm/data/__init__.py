@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from systems.pixel_llm.data.images import open_image
     from systems.pixel_llm.data.loader import make_loader
     from systems.pixel_llm.data.options import DataOptions
-    from systems.pixel_llm.data.samples import Sample, read_samples
+    from systems.pixel_llm.data.samples import Sample, read_folder, read_samples
     from systems.pixel_llm.data.shapes import ShapesDataset
     from systems.pixel_llm.data.split import split_samples
     from systems.pixel_llm.data.transforms import make_transform
@@ -30,6 +30,7 @@ __all__ = [
     "make_loader",
     "make_transform",
     "open_image",
+    "read_folder",
     "read_samples",
     "split_samples",
 ]
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy_names(
         "make_loader": "systems.pixel_llm.data.loader",
         "make_transform": "systems.pixel_llm.data.transforms",
         "open_image": "systems.pixel_llm.data.images",
+        "read_folder": "systems.pixel_llm.data.samples",
         "read_samples": "systems.pixel_llm.data.samples",
         "split_samples": "systems.pixel_llm.data.split",
     },

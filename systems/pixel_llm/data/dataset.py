@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from systems.pixel_llm.data.collate import CaptionBatch, CaptionItem, collate_captions
-from systems.pixel_llm.data.formats import shown
+from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.samples import Sample, read_samples
 from systems.pixel_llm.data.transforms import PictureTransform, make_transform
@@ -41,14 +41,19 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
 
     Args:
         dataset_dir: the folder that holds the pictures.
-        caption_format: "text" (cat.jpg and cat.txt) or "json" (a manifest maps names to captions).
-        manifest_file: the manifest of the format "json"; left out, `manifest.json` in the folder.
+        caption_format: "text" (cat.jpg and cat.txt), "json" (a manifest maps names to captions), another name that
+            `read_samples` tells, or "auto": found by looking.
+        manifest_file: the file that names pictures and captions; left out, it is found in the folder (`manifest.json`
+            for the format "json").
         transform: called with each picture (PIL, RGB), must give a float tensor [3, H, W]. Left out, the picture is
             stretched to `image_size` and normalised, as `preprocessing` tells. What it draws from the global
             generators of Python, numpy and torch follows from (seed, epoch, index); their state is put back afterwards.
         image_size: (height, width) in pixels; not used with a transform of your own.
         seed: what is drawn at random follows from it.
         samples: takes the place of what would be read from the folder, as for one side of a split.
+        captions_per_file: "one" caption in a caption file, or a caption a line ("lines").
+        image_column: column or key of the picture's name in a table, where it has no usual name.
+        caption_column: the same of the caption.
 
     Raises:
         DatasetError: the folder does not hold what the format asks for; the message names file and cure. Reading an
@@ -66,6 +71,9 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         *,
         seed: int = 0,
         samples: Sequence[Sample] | None = None,
+        captions_per_file: str = "one",
+        image_column: str | None = None,
+        caption_column: str | None = None,
     ) -> None:
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable with a picture, found {type(transform).__name__}.")
@@ -73,7 +81,16 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
             raise ConfigError(f"image_size must be (height, width), two whole numbers above 0, not {image_size!r}.")
         self.preprocessing = Preprocessing(image_size=tuple(image_size)) if transform is None else None  # type: ignore[arg-type]
         self.dataset_dir = Path(dataset_dir)
-        self.samples = read_samples(dataset_dir, caption_format, manifest_file) if samples is None else list(samples)
+        if samples is None:
+            samples = read_samples(
+                dataset_dir,
+                caption_format,
+                manifest_file,
+                captions_per_file=captions_per_file,
+                image_column=image_column,
+                caption_column=caption_column,
+            )
+        self.samples = list(samples)
         """One record a picture, sorted by name where they were read from the folder."""
         if not self.samples:
             raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")

@@ -1,184 +1,147 @@
-"""What lies in a data folder: pictures, caption files, manifests; and which of the two formats that makes.
+"""Which format a data folder has: every reader that could apply is tried, and the one that reads most pairs is taken.
 
-`list_folder` looks once, `find_format` decides, and `hint_from` turns what was found instead into the next step, for
-this module's error and for that of `read_samples`.
+`find_format` gives the name of that format and its file, `read_best` the whole reading. A format that is named, a file
+that is named and options that only some formats know leave fewer readers to try. Of readings of as many pairs the
+first in the order of the registry is taken. What the others would have read is told with the reading.
 """
 
 import os
-import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.data.folder import MANIFEST_FILE, FolderListing, hint_from, list_folder, shown
+from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading, told_as
+from systems.pixel_llm.data.readers.registry import READERS
+from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
 
-__all__ = ["MANIFEST_FILE", "PICTURE_EXTENSIONS", "FolderListing", "find_format", "list_folder", "shown"]
+__all__ = ["AUTO", "find_format", "read_best"]
 
-MANIFEST_FILE = "manifest.json"
+AUTO = "auto"
+"""The `caption_format` that means: look."""
 
-PICTURE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""Names that are taken for pictures beside .txt files, in any case. What a file is, its content tells later."""
-
-_KNOWN_EXTENSIONS = PICTURE_EXTENSIONS | {".txt", ".json"}
-_MAX_SUBFOLDERS_LOOKED_AT = 50
+_FAILURES_TOLD = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderListing:
-    """The files directly in a folder, by what their names make of them."""
+@dataclass(frozen=True)
+class _Candidate:
+    """A reader, and the file it would read."""
 
-    folder: Path
-    pictures: list[str] = field(default_factory=list)
-    """Names, sorted."""
-    texts: dict[str, list[str]] = field(default_factory=dict)
-    """Stem in composed form (NFC: macOS may store accents apart) -> names of its .txt files."""
-    manifests: list[str] = field(default_factory=list)
-    """Names ending in .json, sorted."""
-    subfolders: list[str] = field(default_factory=list)
-    """Names, sorted, without hidden ones."""
-    links: set[str] = field(default_factory=set)
-    """Those of the files that are symbolic links."""
-
-    @property
-    def paired(self) -> list[str]:
-        """The pictures that have a .txt file."""
-        return [name for name in self.pictures if stem_of(name) in self.texts]
+    reader: Reader
+    manifest: Path | None
 
 
 def find_format(
     dataset_dir: str | os.PathLike[str], *, manifest: str | os.PathLike[str] | None = None
 ) -> tuple[str, Path | None]:
-    """The caption format of a folder and its manifest: ("json", path) or ("text", None).
+    """The caption format of a folder and the file that names its pictures; ("text", None) where there is none.
 
-    A manifest that is given decides; else `manifest.json` in the folder; else pictures with .txt files beside them.
+    A manifest that is given decides; else the reading of most pairs.
 
     Raises:
-        DatasetError: the folder or the manifest does not exist, or nothing of this is there; the message names what
+        DatasetError: the folder or the manifest does not exist, or no captions are there; the message names what
             was looked for, what was found, and what to do.
     """
     listing = list_folder(dataset_dir)
-    if manifest is not None:
-        return "json", find_manifest(listing.folder, manifest)
-    if MANIFEST_FILE in listing.manifests:
-        return "json", listing.folder / MANIFEST_FILE
-    if listing.paired:
-        return "text", None
-    raise DatasetError(
-        f"No captions found in {shown(listing.folder)}: looked for {MANIFEST_FILE}, and for pictures with a .txt file "
-        f"of the same name beside them (cat.jpg and cat.txt). {hint_from(listing)}"
-    )
+    candidates = _candidates(listing, AUTO, manifest, ReaderOptions())
+    if len(candidates) == 1:
+        return candidates[0].reader.name, candidates[0].manifest
+    reading = _best(listing, candidates, ReaderOptions())
+    return reading.caption_format, reading.manifest
 
 
-def find_manifest(dataset_dir: Path, manifest: str | os.PathLike[str] | None) -> Path:
-    """The manifest's path: `manifest` as given or, where there is no such file, inside the folder.
+def read_best(
+    dataset_dir: str | os.PathLike[str],
+    caption_format: str,
+    manifest: str | os.PathLike[str] | None = None,
+    *,
+    options: ReaderOptions,
+) -> Reading:
+    """Read a folder in a format, "auto" for the one that fits best.
 
     Raises:
-        DatasetError: it is in neither place.
+        DatasetError: nothing is left, or something cannot be read or leaves the folder; the message names file and
+            cure.
+        ConfigError: the format is unknown, or does not go with the manifest or the options.
     """
-    if manifest is None:
-        looked_at = [dataset_dir / MANIFEST_FILE]
-    else:
-        looked_at = [Path(manifest), dataset_dir / manifest]
+    if caption_format != AUTO and caption_format not in READERS:
+        raise ConfigError(
+            f"caption_format must be one of {', '.join(map(repr, (AUTO, *READERS)))}, not {caption_format!r}. "
+            f"{nearest_name_hint(str(caption_format), (AUTO, *READERS))}"
+        )
+    readers = [reader for name, reader in READERS.items() if caption_format in (AUTO, name)]
+    if manifest is not None and not any(reader.has_manifest for reader in readers):
+        raise ConfigError(
+            f"manifest_file={str(manifest)!r} names a file of pictures and captions, and caption_format is "
+            f"{caption_format!r}, which has none. Set caption_format='json', or 'auto' to find out by looking, or "
+            "leave manifest_file out."
+        )
+    for name, value in options.given.items():
+        if not any(name in reader.options for reader in readers):
+            knowing = [repr(reader.name) for reader in READERS.values() if name in reader.options]
+            raise ConfigError(
+                f"{name}={value!r} means something to the formats {', '.join(knowing)} only, and caption_format is "
+                f"{caption_format!r}. Leave {name} out, or name another format."
+            )
+    listing = list_folder(dataset_dir)  # a folder that does not exist is the first thing to say
+    return _best(listing, _candidates(listing, caption_format, manifest, options), options)
+
+
+def _candidates(
+    listing: FolderListing, caption_format: str, manifest: str | os.PathLike[str] | None, options: ReaderOptions
+) -> list[_Candidate]:
+    """What could be read, at least one."""
+    readers = [
+        reader
+        for name, reader in READERS.items()
+        if caption_format in (AUTO, name) and options.given.keys() <= reader.options
+    ]
+    if manifest is not None:
+        path = _find_manifest(listing, manifest)
+        readers = [reader for reader in readers if reader.has_manifest]
+        fitting = [reader for reader in readers if reader.fits(path)]
+        return [_Candidate(reader, path) for reader in (fitting or readers)[:1]]
+    candidates = [_Candidate(reader, path) for reader in readers for path in reader.find(listing)]
+    if candidates:
+        return candidates
+    if len(readers) == 1 and not readers[0].has_manifest:
+        return [_Candidate(readers[0], None)]  # its own error says best what is missing
+    if caption_format == "json":
+        _find_manifest(listing, MANIFEST_FILE)
+    looked_for = "; ".join(reader.looked_for for reader in readers)
+    raise DatasetError(f"No captions found in {shown(listing.folder)}: looked for {looked_for}. {hint_from(listing)}")
+
+
+def _find_manifest(listing: FolderListing, manifest: str | os.PathLike[str]) -> Path:
+    """The manifest's path: `manifest` as given or, where there is no such file, inside the folder."""
+    looked_at = [Path(manifest), listing.folder / manifest]
     for path in looked_at:
         if os.path.isfile(path):  # noqa: PTH113  Path.is_file raises where a folder may not be entered
             return path
     raise DatasetError(
-        f"The manifest {shown(looked_at[0])} does not exist or is not a file: expected a JSON file that maps picture "
-        f"names to captions. {hint_from(list_folder(dataset_dir))}"
+        f"The manifest {shown(looked_at[0])} does not exist or is not a file: expected a file that names pictures and "
+        f"their captions. {hint_from(listing)}"
     )
 
 
-def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
-    """Look at a folder, once, without going into it.
-
-    Raises:
-        DatasetError: it does not exist, is no folder, or cannot be read.
-    """
-    folder = Path(folder)
-    listing = FolderListing(folder=folder)
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                _add(entry, listing)
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"The data folder {shown(folder)} does not exist (the current folder is {shown(Path.cwd())}). Give the "
-            "folder that holds the pictures."
-        ) from error
-    except NotADirectoryError as error:
-        raise DatasetError(
-            f"The data folder {shown(folder)} is a file. Give the folder that holds the pictures."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"The data folder {shown(folder)} cannot be read: {error}. Check its permissions."
-        ) from error
-    for names in (listing.pictures, listing.manifests, listing.subfolders):
-        names.sort()
-    return listing
-
-
-def _add(entry: os.DirEntry[str], listing: FolderListing) -> None:
-    name = entry.name
-    stem, dot, extension = name.rpartition(".")
-    extension = dot + extension.lower() if stem else ""
-    try:
-        is_folder, is_file = entry.is_dir(), entry.is_file()
-    except OSError:  # a link in a circle, or into a folder that may not be entered, leads to nothing
-        return
-    if is_folder and not name.startswith("."):
-        listing.subfolders.append(name)
-    # A pipe or a device would block whoever opens it: only regular files count.
-    if not is_file or extension not in _KNOWN_EXTENSIONS:
-        return
-    if entry.is_symlink():
-        listing.links.add(name)
-    if extension == ".txt":
-        listing.texts.setdefault(stem_of(name), []).append(name)
-    else:
-        (listing.manifests if extension == ".json" else listing.pictures).append(name)
-
-
-def stem_of(name: str) -> str:
-    """A file's name without its extension, in composed form (NFC)."""
-    stem = name.rpartition(".")[0]
-    return stem if stem.isascii() else unicodedata.normalize("NFC", stem)
-
-
-def hint_from(listing: FolderListing) -> str:
-    """What to do, judged by what lies in a folder that did not hold what was looked for."""
+def _best(listing: FolderListing, candidates: Sequence[_Candidate], options: ReaderOptions) -> Reading:
+    """The reading of most pairs, the first of those that have as many."""
     folder = listing.folder
-    if listing.manifests:
-        named = MANIFEST_FILE if MANIFEST_FILE in listing.manifests else listing.manifests[0]
-        return (
-            f"Found {_some(listing.manifests)} there: if that is the manifest, pass --manifest {shown(folder / named)} "
-            f'(in Python: caption_format="json", manifest_file={str(folder / named)!r}).'
-        )
-    if listing.paired:
-        return f'It holds {len(listing.paired)} pictures with .txt files: use caption_format="text".'
-    inside = []
-    for name in listing.subfolders[:_MAX_SUBFOLDERS_LOOKED_AT]:
+    if len(candidates) == 1:
+        return candidates[0].reader.read(folder, candidates[0].manifest, options)
+    readings, failed = [], []
+    for candidate in candidates:
+        told = told_as(candidate.reader.title, folder, candidate.manifest)
         try:
-            below = list_folder(folder / name)
-        except DatasetError:  # unreadable: nothing to point at
-            continue
-        if below.paired or MANIFEST_FILE in below.manifests:
-            inside.append(str(folder / name))
-    if inside:
-        return f"Captions are in a folder below it: give that one as the data folder ({_some(inside)})."
-    counts = {"picture": len(listing.pictures), ".txt file": len(listing.texts), "folder": len(listing.subfolders)}
-    found = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
-    return (
-        f"Found there: {', '.join(found) or 'nothing of use'}. Write a .txt file beside each picture, or name the "
-        "file that holds the captions with --manifest FILE."
-    )
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path or name fit for a message: one with control characters or bytes that are no text is shown escaped."""
-    text = os.fspath(path)
-    return text if text.isprintable() else repr(text)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(shown, names[:3])) + more
+            readings.append((told, candidate.reader.read(folder, candidate.manifest, options)))
+        except DatasetError as error:
+            failed.append((told, error))
+    if not readings:
+        reasons = " ".join(f"As {told}: {error}" for told, error in failed[:_FAILURES_TOLD])
+        raise DatasetError(f"{shown(folder)} can be read in none of {len(failed)} ways. {reasons}") from failed[0][1]
+    best = max(range(len(readings)), key=lambda index: (readings[index][1].pairs, -index))
+    others = [
+        f"{told} ({each.pairs:,} {'caption' if each.pairs == 1 else 'captions'})"
+        for told, each in readings[:best] + readings[best + 1 :]
+    ]
+    return replace(readings[best][1], others=[*others, *(f"{told} (cannot be read)" for told, _ in failed)])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from systems.pixel_llm.data.formats import shown
+from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["MAX_PIXELS", "PICTURE_KINDS", "open_image", "to_rgb"]

@@ -6,6 +6,7 @@ them. No torch is loaded by this module.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
@@ -20,11 +21,18 @@ class DataOptions:
         ConfigError: a value is out of range; the message names the setting, what was found and what is allowed.
     """
 
+    format: Literal["auto", "text", "kohya", "json"] = "auto"
+    """How captions are stored. auto: found by looking, and told in one line."""
     manifest: Path | None = None
-    """JSON file of picture names and captions. Left out: manifest.json in the data folder, else .txt files beside the
-    pictures."""
+    """File of picture names and captions. Left out: found by looking, else caption files beside the pictures."""
     val_manifest: Path | None = None
-    """JSON file of the pictures to validate on."""
+    """The same of the pictures to validate on."""
+    captions_per_file: Literal["one", "lines"] = "one"
+    """What a caption file beside a picture holds: one caption, or a caption a line."""
+    image_column: str | None = None
+    """Column or key of the picture's name, where it has no usual name."""
+    caption_column: str | None = None
+    """Column or key of the caption, where it has no usual name."""
     batch_size: int = 32
     """Pictures a training step."""
     num_workers: int | None = None

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from systems.pixel_llm.data.formats import list_folder, shown
+from systems.pixel_llm.data.folder import list_folder, shown
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["PicturePlaces"]
