@@ -1,9 +1,13 @@
 import json
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from systems.pixel_llm.data.formats import find_format
+from systems.pixel_llm.data.options import DataOptions
+from systems.pixel_llm.data.readers.registry import READERS
 from systems.pixel_llm.data.samples import read_folder
 from systems.pixel_llm.errors import DatasetError
 
@@ -74,3 +78,8 @@ def test_pictures_without_captions_are_counted_in_the_message(tmp_path: Path) ->
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="gone does not exist"):
         find_format(tmp_path / "gone")
+
+
+def test_the_options_offer_every_format_there_is() -> None:
+    (kind,) = (each.type for each in fields(DataOptions) if each.name == "format")
+    assert get_args(kind) == ("auto", *READERS)

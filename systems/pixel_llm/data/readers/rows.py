@@ -1,0 +1,125 @@
+"""Rows with a picture's name and a caption, as tables and lines of JSON hold them: which columns, and what they say.
+
+Columns have the names that people use, or those that the options give. Several rows of one picture are several
+captions of it; the very same row again counts once.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.readers.captions import captions_of, json_kind
+from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
+from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading
+from systems.pixel_llm.errors import DatasetError, nearest_name_hint
+
+__all__ = ["ROW_OPTIONS", "Columns", "Rows", "find_columns", "reading_of_rows"]
+
+ROW_OPTIONS = frozenset({"image_column", "caption_column"})
+"""The options that a reader of rows knows."""
+
+IMAGE_COLUMNS = (
+    *("file_name", "filename", "image_file", "image_path", "image_name", "image_filename", "image", "images"),
+    *("img_path", "img_name", "img", "file_path", "filepath", "path", "file", "picture", "photo", "name"),
+)
+"""Usual names of the column of pictures; the first that is there is taken."""
+
+CAPTION_COLUMNS = (
+    *("caption", "captions", "text", "texts", "caption_text", "image_caption", "description", "descriptions"),
+    *("sentence", "sentences", "comment", "title", "prompt", "label"),
+)
+"""Usual names of the column of captions; the first that is there is taken."""
+
+_COLUMNS_TOLD = 12
+
+
+class Columns(NamedTuple):
+    """The names of the two columns, as the file spells them."""
+
+    image: str
+    caption: str
+
+
+class Rows:
+    """The rows of a file as they come: name -> captions, and the names of which a row came twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.repeated: list[str] = []
+        self._captions: dict[str, dict[str, None]] = {}  # the inner one is a set that keeps its order
+
+    @property
+    def captions_by_name(self) -> dict[str, tuple[str, ...]]:
+        """Name as written -> its captions, without the empty ones."""
+        return {name: tuple(captions) for name, captions in self._captions.items()}
+
+    def add(self, name: Any, value: Any, *, line: int) -> None:
+        """Take in one row.
+
+        Raises:
+            DatasetError: the name is no text or empty, or the caption is neither text nor a list of texts.
+        """
+        where = f"in {shown(self.path)}, line {line}"
+        if not isinstance(name, str) or not (name := name.strip()):
+            found = "nothing" if isinstance(name, str) else json_kind(name)
+            raise DatasetError(f"No picture's name {where}: expected a file name, found {found}. Correct it there.")
+        before = self._captions.setdefault(name, {})
+        for caption in captions_of(value, where=where):
+            if caption in before:
+                self.repeated.append(name)
+            before[caption] = None
+
+
+def find_columns(names: Sequence[str], *, options: ReaderOptions, path: Path) -> Columns:
+    """The columns of the picture's name and of the caption, among those of a file.
+
+    Raises:
+        DatasetError: one is not there; the message names those that are.
+    """
+    by_usual_name = {_usual(name): name for name in reversed(names)}
+    found = []
+    for option, given, usual, what in (
+        ("image_column", options.image_column, IMAGE_COLUMNS, "the pictures' names"),
+        ("caption_column", options.caption_column, CAPTION_COLUMNS, "the captions"),
+    ):
+        wanted = usual if given is None else (given,)
+        name = next((by_usual_name[_usual(name)] for name in wanted if _usual(name) in by_usual_name), None)
+        if given is not None and given in names:
+            name = given
+        if name is None:
+            expected = f"one of {', '.join(usual)}" if given is None else repr(given)
+            hint = f"Say which it is with {option} (--{option.replace('_', '-')})."
+            if given is not None:
+                hint = nearest_name_hint(given, names[:_COLUMNS_TOLD])
+            told = ", ".join(repr(each) for each in names[:_COLUMNS_TOLD]) + ", ..." * (len(names) > _COLUMNS_TOLD)
+            raise DatasetError(
+                f"{shown(path)} has no column of {what}: expected {expected}, found {told or 'none'}. {hint}"
+            )
+        found.append(name)
+    image, caption = found
+    if image == caption:
+        raise DatasetError(f"{shown(path)} has {image!r} for both the names and the captions. Name another column.")
+    return Columns(image, caption)
+
+
+def reading_of_rows(rows: Rows, *, caption_format: str, title: str, dataset_dir: Path) -> Reading:
+    """The samples of the rows.
+
+    Raises:
+        DatasetError: there is no row, a name leaves the folder, or none of the pictures is there.
+    """
+    if not rows.captions_by_name:
+        raise DatasetError(f"{shown(rows.path)} has no rows. It must name pictures and their captions.")
+    return read_named_pictures(
+        rows.captions_by_name,
+        caption_format=caption_format,
+        title=title,
+        dataset_dir=dataset_dir,
+        manifest=rows.path,
+        passed_over={"a row given twice, which counts once": rows.repeated},
+    )
+
+
+def _usual(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
