@@ -7,8 +7,9 @@ something else.
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from systems.pixel_llm.errors import DatasetError
@@ -68,6 +69,11 @@ class FolderListing:
         """The names, sorted, of .txt and .caption files that no picture has the name of."""
         stems = {stem_of(name) for name in self.pictures}
         return sorted(name for stem, names in self.texts.items() if stem not in stems for name in names)
+
+    @cached_property
+    def walked(self) -> Sequence["FolderListing"]:
+        """The folder and all below it, as of when they are first asked for."""
+        return tuple(walk_folder(self.folder))
 
 
 def list_folder(folder: str | os.PathLike[str]) -> FolderListing:

@@ -3,7 +3,7 @@
 There N says how often a picture is shown for each time that another is. Here all count alike: N is told, not used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import FolderListing, shown, walk_folder
@@ -20,7 +20,7 @@ _FOLDERS_TOLD = 3
 
 def find(listing: FolderListing) -> list[Path | None]:
     """Folders N_name with pairs in them."""
-    return [None] if any(below.paired for below, _ in _repeated_folders(listing.folder)) else []
+    return [None] if any(below.paired for below, _ in _repeated_folders(listing.walked, listing.folder)) else []
 
 
 def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Reading:
@@ -29,7 +29,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     Raises:
         DatasetError: there is none, a picture has two caption files, or one cannot be read or leaves the folder.
     """
-    repeated = list(_repeated_folders(dataset_dir))
+    repeated = list(_repeated_folders(walk_folder(dataset_dir), dataset_dir))
     found = read_pairs(dataset_dir, [listing for listing, _ in repeated], options)
     if not found.samples:
         raise DatasetError(
@@ -50,9 +50,9 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     )
 
 
-def _repeated_folders(dataset_dir: Path) -> Iterator[tuple[FolderListing, str]]:
+def _repeated_folders(listings: Iterable[FolderListing], dataset_dir: Path) -> Iterator[tuple[FolderListing, str]]:
     """Each folder that is, or is inside, one of the form N_name, with the name of that one."""
-    for listing in walk_folder(dataset_dir):
+    for listing in listings:
         if (name := repeated_folder(listing.folder, dataset_dir)) is not None:
             yield listing, name
 

@@ -31,7 +31,7 @@ def read_named_pictures(
         DatasetError: a name leaves the folder or cannot be one, or nothing is left.
     """
     found = PicturePlaces(roots=[manifest.parent, dataset_dir], named_in=manifest).find(list(captions_by_name))
-    captions_by_path: dict[Path, tuple[str, ...]] = {}
+    captions_by_path: dict[str, tuple[str, ...]] = {}
     missing, empty = [], []
     for name in sorted(captions_by_name):
         path, captions = found.get(name), captions_by_name[name]
@@ -53,7 +53,7 @@ def read_named_pictures(
         caption_format=caption_format,
         dataset_dir=dataset_dir,
         manifest=manifest,
-        samples=[Sample(path, captions) for path, captions in captions_by_path.items()],
+        samples=[Sample(Path(path), captions) for path, captions in captions_by_path.items()],
         passed_over={"no such picture": missing, "an empty caption": empty, **(passed_over or {})},
         told=told_as(title, dataset_dir, manifest),
     )

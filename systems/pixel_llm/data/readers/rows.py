@@ -46,6 +46,7 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._place = shown(path)
         self.repeated: list[str] = []
         self._captions: dict[str, dict[str, None]] = {}  # the inner one is a set that keeps its order
 
@@ -60,7 +61,7 @@ class Rows:
         Raises:
             DatasetError: the name is no text or empty, or the caption is neither text nor a list of texts.
         """
-        where = f"in {shown(self.path)}, line {line}"
+        where = f"in {self._place}, line {line}"
         if not isinstance(name, str) or not (name := name.strip()):
             found = "nothing" if isinstance(name, str) else json_kind(name)
             raise DatasetError(f"No picture's name {where}: expected a file name, found {found}. Correct it there.")

@@ -45,7 +45,7 @@ class PairedFolders:
 def find(listing: FolderListing) -> list[Path | None]:
     """Pictures with caption files of the same name, in the folder or below, and not in folders N_name alone."""
     top = listing.folder
-    is_there = any(below.paired and repeated_folder(below.folder, top) is None for below in walk_folder(top))
+    is_there = any(below.paired and repeated_folder(below.folder, top) is None for below in listing.walked)
     return [None] if is_there else []
 
 
