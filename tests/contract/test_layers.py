@@ -38,6 +38,8 @@ WITHOUT_TORCH = [
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""
+EXTRAS = {"data/readers/parquet_table.py": "pyarrow"}
+"""The one file that imports what an extra installs."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,19 @@ def test_only_declared_dependencies_are_imported(repository_root):
         f"{module}:{found.line} imports {found.name}"
         for module in modules()
         for found in read_imports(module)
-        if found.name.partition(".")[0] not in declared
+        if found.name.partition(".")[0] not in declared | {EXTRAS.get(module.as_posix())}
     ]
     assert wrong == []
+
+
+def test_what_an_extra_installs_is_declared_and_not_needed_to_import(repository_root):
+    extras = tomllib.loads((repository_root / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    declared = {re.match(r"[\w.-]+", requirement)[0] for extra in extras.values() for requirement in extra}
+    for module, name in EXTRAS.items():
+        assert name in declared
+        assert not any(found.name.startswith(name) and found.runs_on_import for found in read_imports(Path(module)))
 
 
 def test_torch_free_modules_do_not_name_torch_at_module_level():

@@ -7,7 +7,7 @@ something else.
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,9 @@ _KNOWN_EXTENSIONS = PICTURE_EXTENSIONS | TEXT_EXTENSIONS | TABLE_EXTENSIONS | {"
 _MAX_FOLDERS = 100_000
 """Below more folders than this lies no data set, but somebody's whole disk."""
 
+_MAX_NEAR = 50
+"""A file that names pictures is looked for in that many folders below."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FolderListing:
@@ -71,9 +74,15 @@ class FolderListing:
         return sorted(name for stem, names in self.texts.items() if stem not in stems for name in names)
 
     @cached_property
+    def near(self) -> Sequence["FolderListing"]:
+        """The folder and those directly below it, as of when they are first asked for; no links, none unreadable."""
+        below = [self.folder / name for name in self.subfolders[:_MAX_NEAR] if name not in self.links]
+        return (self, *_readable(below))
+
+    @cached_property
     def walked(self) -> Sequence["FolderListing"]:
-        """The folder and all below it, as of when they are first asked for."""
-        return tuple(walk_folder(self.folder))
+        """The folder and all below it, as of when they are first asked for; no links, none unreadable."""
+        return tuple(_walk(self, _readable))
 
 
 def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
@@ -112,19 +121,34 @@ def walk_folder(folder: str | os.PathLike[str]) -> Iterator[FolderListing]:
     Raises:
         DatasetError: a folder cannot be read, or there are too many of them.
     """
-    waiting = [Path(folder)]
+    return _walk(list_folder(folder), lambda folders: map(list_folder, folders))
+
+
+def _walk(
+    top: FolderListing, listings_of: Callable[[Sequence[Path]], Iterable[FolderListing]]
+) -> Iterator[FolderListing]:
+    waiting = [top]
     count = 0
     while waiting:
-        listing = list_folder(waiting.pop())
+        listing = waiting.pop()
         yield listing
         below = [listing.folder / name for name in listing.subfolders if name not in listing.links]
         count += len(below)
         if count > _MAX_FOLDERS:
             raise DatasetError(
-                f"There are more than {_MAX_FOLDERS:,} folders below {shown(folder)}. Give the folder that holds the "
-                "pictures."
+                f"There are more than {_MAX_FOLDERS:,} folders below {shown(top.folder)}. Give the folder that holds "
+                "the pictures."
             )
-        waiting += reversed(below)
+        waiting += reversed(list(listings_of(below)))
+
+
+def _readable(folders: Sequence[Path]) -> Iterator[FolderListing]:
+    """For a glance: who reads them says what cannot be read."""
+    for folder in folders:
+        try:
+            yield list_folder(folder)
+        except DatasetError:
+            continue
 
 
 def _add(entry: os.DirEntry[str], listing: FolderListing) -> None:

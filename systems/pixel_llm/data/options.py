@@ -21,7 +21,7 @@ class DataOptions:
         ConfigError: a value is out of range; the message names the setting, what was found and what is allowed.
     """
 
-    format: Literal["auto", "text", "kohya", "json", "jsonl", "csv"] = "auto"
+    format: Literal["auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k"] = "auto"
     """How captions are stored. auto: found by looking, and told in one line."""
     manifest: Path | None = None
     """File of picture names and captions. Left out: found by looking, else caption files beside the pictures."""

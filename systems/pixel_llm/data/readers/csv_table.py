@@ -35,7 +35,7 @@ def find(listing: FolderListing) -> list[Path | None]:
 
 def fits(path: Path) -> bool:
     """Whether a file is named as a table, or begins as one."""
-    if path.name == _CAPTIONS_TEXT:
+    if path.suffix.lower() == ".txt":
         return _begins_as_table(path)
     return path.suffix.lower() in _EXTENSIONS and path.stem.lower() != METADATA_STEM
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import MANIFEST_FILE, FolderListing, shown
+from systems.pixel_llm.data.readers import coco
 from systems.pixel_llm.data.readers.captions import captions_of, json_kind
 from systems.pixel_llm.data.readers.json_text import load_json
 from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
@@ -23,12 +24,12 @@ def find(listing: FolderListing) -> list[Path | None]:
     if MANIFEST_FILE in listing.manifests:
         return [listing.folder / MANIFEST_FILE]
     paths = [listing.folder / name for name in listing.manifests]
-    return [path for path in paths if _A_NAME_AND_A_CAPTION.match(file_head(path))]
+    return [path for path in paths if _A_NAME_AND_A_CAPTION.match(file_head(path)) and not coco.fits(path)]
 
 
 def fits(path: Path) -> bool:
-    """Whether a file is named as JSON."""
-    return path.suffix.lower() == ".json"
+    """Whether a file is named as JSON, and is not one of COCO's."""
+    return path.suffix.lower() == ".json" and not coco.fits(path)
 
 
 def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Reading:

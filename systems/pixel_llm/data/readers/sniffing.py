@@ -7,6 +7,7 @@ __all__ = ["file_head", "file_holds"]
 
 HEAD_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def file_head(path: Path) -> str:
@@ -16,27 +17,26 @@ def file_head(path: Path) -> str:
             head = file.read(HEAD_BYTES)
     except (OSError, ValueError):
         return ""
-    is_utf_16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    is_utf_16 = head.startswith(tuple(_MARKS))
     return head.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
 
 
 def file_holds(path: Path, words: list[str]) -> bool:
-    """Whether all of these ASCII words stand somewhere in a file in UTF-8; True of UTF-16, which is left to a reader.
+    """Whether all of these words stand somewhere in a file.
 
     An annotation file without captions can have hundreds of megabytes: finding no word in it is a tenth of the time
     that parsing takes, and no memory.
     """
-    missing = {word.encode() for word in words}
-    overlap = max(map(len, missing)) - 1
     try:
         with path.open("rb") as file:
-            before = b""
-            while missing and (chunk := file.read(_CHUNK_BYTES)):
-                if not before and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    return True
-                seen = before + chunk
-                missing = {word for word in missing if word not in seen}
-                before = seen[-overlap:]
+            chunk = file.read(_CHUNK_BYTES)
+            encoding = next((encoding for mark, encoding in _MARKS.items() if chunk.startswith(mark)), "utf-8")
+            missing = {word.encode(encoding) for word in words}
+            overlap = max(map(len, missing)) - 1
+            while chunk and missing:
+                missing = {word for word in missing if word not in chunk}
+                more = file.read(_CHUNK_BYTES)
+                chunk = chunk[-overlap:] + more if more else b""
     except (OSError, ValueError):
         return False
     return not missing
