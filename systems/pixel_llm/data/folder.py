@@ -5,9 +5,10 @@ link into another folder. `hint_from` turns what was found into the next step, f
 something else.
 """
 
+import contextlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +66,7 @@ class FolderListing:
     @property
     def paired(self) -> list[str]:
         """The pictures that have a caption file."""
-        return [name for name in self.pictures if stem_of(name) in self.texts]
+        return [name for name in self.pictures if stem_of(name) in self.texts] if self.texts else []
 
     @property
     def lone_texts(self) -> list[str]:
@@ -74,15 +75,22 @@ class FolderListing:
         return sorted(name for stem, names in self.texts.items() if stem not in stems for name in names)
 
     @cached_property
-    def near(self) -> Sequence["FolderListing"]:
-        """The folder and those directly below it, as of when they are first asked for; no links, none unreadable."""
-        below = [self.folder / name for name in self.subfolders[:_MAX_NEAR] if name not in self.links]
-        return (self, *_readable(below))
+    def children(self) -> Sequence["FolderListing"]:
+        """The folders directly below, as of when they are first asked for; no links, none unreadable.
 
-    @cached_property
-    def walked(self) -> Sequence["FolderListing"]:
-        """The folder and all below it, as of when they are first asked for; no links, none unreadable."""
-        return tuple(_walk(self, _readable))
+        This is for a glance: who reads a folder says what cannot be read.
+        """
+        found = []
+        for name in self.subfolders:
+            if name not in self.links:
+                with contextlib.suppress(DatasetError):
+                    found.append(list_folder(self.folder / name))
+        return found
+
+    @property
+    def near(self) -> Sequence["FolderListing"]:
+        """The folder and those directly below it: where a file that names pictures may lie."""
+        return (self, *self.children[:_MAX_NEAR])
 
 
 def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
@@ -115,40 +123,30 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
     return listing
 
 
-def walk_folder(folder: str | os.PathLike[str]) -> Iterator[FolderListing]:
+def walk_folder(top: FolderListing, *, at_a_glance: bool = False) -> Iterator[FolderListing]:
     """The folder and all below it, each before those in it, by name. Hidden folders and links are not gone into.
+
+    At a glance, folders that cannot be read are left out, and what was listed before is not listed again.
 
     Raises:
         DatasetError: a folder cannot be read, or there are too many of them.
     """
-    return _walk(list_folder(folder), lambda folders: map(list_folder, folders))
-
-
-def _walk(
-    top: FolderListing, listings_of: Callable[[Sequence[Path]], Iterable[FolderListing]]
-) -> Iterator[FolderListing]:
     waiting = [top]
     count = 0
     while waiting:
         listing = waiting.pop()
         yield listing
-        below = [listing.folder / name for name in listing.subfolders if name not in listing.links]
-        count += len(below)
+        count += len(listing.subfolders)
         if count > _MAX_FOLDERS:
             raise DatasetError(
                 f"There are more than {_MAX_FOLDERS:,} folders below {shown(top.folder)}. Give the folder that holds "
                 "the pictures."
             )
-        waiting += reversed(list(listings_of(below)))
-
-
-def _readable(folders: Sequence[Path]) -> Iterator[FolderListing]:
-    """For a glance: who reads them says what cannot be read."""
-    for folder in folders:
-        try:
-            yield list_folder(folder)
-        except DatasetError:
-            continue
+        if at_a_glance:
+            waiting += reversed(listing.children)
+        else:
+            names = [name for name in reversed(listing.subfolders) if name not in listing.links]
+            waiting += [list_folder(listing.folder / name) for name in names]
 
 
 def _add(entry: os.DirEntry[str], listing: FolderListing) -> None:

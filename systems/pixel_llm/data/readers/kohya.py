@@ -6,7 +6,7 @@ There N says how often a picture is shown for each time that another is. Here al
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from systems.pixel_llm.data.folder import FolderListing, shown, walk_folder
+from systems.pixel_llm.data.folder import FolderListing, list_folder, shown, walk_folder
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
 from systems.pixel_llm.data.readers.text import read_pairs, repeated_folder
 from systems.pixel_llm.errors import DatasetError
@@ -20,7 +20,11 @@ _FOLDERS_TOLD = 3
 
 def find(listing: FolderListing) -> list[Path | None]:
     """Folders N_name with pairs in them."""
-    return [None] if any(below.paired for below, _ in _repeated_folders(listing.walked, listing.folder)) else []
+    return (
+        [None]
+        if any(below.paired for below, _ in _repeated_folders(walk_folder(listing, at_a_glance=True), listing.folder))
+        else []
+    )
 
 
 def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Reading:
@@ -29,7 +33,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     Raises:
         DatasetError: there is none, a picture has two caption files, or one cannot be read or leaves the folder.
     """
-    repeated = list(_repeated_folders(walk_folder(dataset_dir), dataset_dir))
+    repeated = list(_repeated_folders(walk_folder(list_folder(dataset_dir)), dataset_dir))
     found = read_pairs(dataset_dir, [listing for listing, _ in repeated], options)
     if not found.samples:
         raise DatasetError(

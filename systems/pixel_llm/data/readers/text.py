@@ -45,7 +45,9 @@ class PairedFolders:
 def find(listing: FolderListing) -> list[Path | None]:
     """Pictures with caption files of the same name, in the folder or below, and not in folders N_name alone."""
     top = listing.folder
-    is_there = any(below.paired and repeated_folder(below.folder, top) is None for below in listing.walked)
+    is_there = any(
+        below.paired and repeated_folder(below.folder, top) is None for below in walk_folder(listing, at_a_glance=True)
+    )
     return [None] if is_there else []
 
 
@@ -55,7 +57,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     Raises:
         DatasetError: there is none, a picture has two caption files, or one cannot be read or leaves the folder.
     """
-    found = read_pairs(dataset_dir, walk_folder(dataset_dir), options)
+    found = read_pairs(dataset_dir, walk_folder(list_folder(dataset_dir)), options)
     if not found.samples:
         raise DatasetError(
             f"No captioned pictures in {shown(dataset_dir)}: expected pictures with a .txt file of the same name "
