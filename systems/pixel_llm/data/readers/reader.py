@@ -17,6 +17,8 @@ __all__ = ["Reader", "ReaderOptions", "Reading", "Sample", "first_names", "told_
 
 CAPTIONS_PER_FILE = ("one", "lines")
 
+_NAME_TOLD = 200
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -118,5 +120,6 @@ def told_as(title: str, dataset_dir: Path, manifest: Path | None) -> str:
 
 
 def first_names(names: Sequence[str]) -> str:
-    """The first three, for a message."""
-    return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
+    """The first three, for a message, long ones cut."""
+    told = [name if len(name) <= _NAME_TOLD else f"{name[:_NAME_TOLD]}..." for name in names[:3]]
+    return ", ".join(map(shown, told)) + (", ..." if len(names) > 3 else "")
