@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from systems.pixel_llm.data.augmentation import random_crop
 from systems.pixel_llm.data.collate import CaptionBatch, CaptionItem, collate_captions
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import open_image
@@ -51,6 +52,7 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         image_size: (height, width) in pixels; not used with a transform of your own.
         seed: what is drawn at random follows from it.
         samples: takes the place of what would be read from the folder, as for one side of a split.
+        augment: cut each picture a little differently every epoch (`random_crop`); not with a transform of your own.
         captions_per_file: "one" caption in a caption file, or a caption a line ("lines").
         image_column: column or key of the picture's name in a table, where it has no usual name.
         caption_column: the same of the caption.
@@ -71,6 +73,7 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         *,
         seed: int = 0,
         samples: Sequence[Sample] | None = None,
+        augment: bool = False,
         captions_per_file: str = "one",
         image_column: str | None = None,
         caption_column: str | None = None,
@@ -94,7 +97,10 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         """One record a picture, sorted by name where they were read from the folder."""
         if not self.samples:
             raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")
+        if augment and transform is not None:
+            raise ConfigError("augment=True has no effect with a transform of your own: put a crop into the transform.")
         self.seed = seed
+        self.augment = augment
         self._user_transform = transform
         self._own_transform = None if self.preprocessing is None else make_transform(self.preprocessing)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -141,7 +147,10 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
     def _image(self, index: int, place: tuple[int, int, int]) -> Tensor:
         path = self.samples[index].image_path
         if self._own_transform is not None:
-            return self._own_transform.normalise(self._pixels(index, self._own_transform))
+            pixels = self._pixels(index, self._own_transform)
+            if self.augment:
+                pixels = random_crop(pixels, seed=derive_seed("augment", *place))
+            return self._own_transform.normalise(pixels)
         assert self._user_transform is not None
         picture = open_image(path)
         with _global_generators(derive_seed("transform", *place)):
