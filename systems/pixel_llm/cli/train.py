@@ -135,7 +135,7 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
 
 
 def _read(folder: Path, manifest: Path | None, options: DataOptions) -> Reading:
-    reading = read_folder(
+    return read_folder(
         folder,
         options.format,
         manifest,
@@ -145,9 +145,6 @@ def _read(folder: Path, manifest: Path | None, options: DataOptions) -> Reading:
             caption_column=options.caption_column,
         ),
     )
-    others = f" (also there, and not read: {'; '.join(reading.others)})" if reading.others else ""
-    logger.info("%s read as: %s%s", folder, reading.told, others)
-    return reading
 
 
 def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:

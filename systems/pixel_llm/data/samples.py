@@ -1,7 +1,7 @@
 """A folder -> its samples: each a picture's path with its captions, sorted by name, no picture opened yet.
 
 The formats are in `readers`, one module each, and `formats` chooses between them. Here the chosen reading is handed
-out, after one warning that says what was passed over.
+out, after a line that tells the format and one warning that says what was passed over.
 """
 
 import logging
@@ -75,6 +75,8 @@ def read_folder(
         DatasetError, ConfigError: as `read_samples`.
     """
     reading = read_best(dataset_dir, caption_format, manifest_file, options=options or ReaderOptions())
+    others = f" (also there, and not read: {'; '.join(reading.others)})" if reading.others else ""
+    logger.info("%s read as: %s%s", shown(reading.dataset_dir), reading.told, others)
     if reading.skipped:
         logger.warning("%s: passed over %s.", shown(reading.manifest or reading.dataset_dir), reading.skipped)
     return reading
