@@ -83,6 +83,17 @@ def test_other_readings_are_told_and_a_format_can_be_named(pixel_llm, pictures):
     assert "pictures read as: table, x.csv\n" in ended.err
 
 
+def test_a_folder_for_validation_inside_the_data_is_not_trained_on(pictures):
+    (pictures / "sub" / "val").mkdir(parents=True)
+    for path in [*pictures.glob("picture_0[0-2].*")]:
+        path.rename(pictures / "sub" / "val" / path.name)
+    for data in (pictures, pictures.resolve()):
+        train, val = read_data(parse_train([str(data), "--val", "pictures/sub/val", *DEVICE]))
+        assert (len(train), len(val)) == (9, 3)
+    with pytest.raises(DatasetError, match="3 pictures are in the training and in the validation data"):
+        read_data(parse_train(["pictures/sub/val", "--val", "pictures/sub", *DEVICE]))
+
+
 def test_a_caption_a_line(pictures):
     for path in pictures.glob("*.txt"):
         path.write_text("a square\none square\n")

@@ -8,8 +8,8 @@ import pytest
 from systems.pixel_llm.data.formats import find_format
 from systems.pixel_llm.data.options import DataOptions
 from systems.pixel_llm.data.readers.registry import READERS
-from systems.pixel_llm.data.samples import read_folder
-from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.data.samples import ReaderOptions, read_folder
+from systems.pixel_llm.errors import ConfigError, DatasetError
 
 
 def write_pair(folder: Path) -> None:
@@ -83,3 +83,17 @@ def test_missing_folder(tmp_path: Path) -> None:
 def test_the_options_offer_every_format_there_is() -> None:
     (kind,) = (each.type for each in fields(DataOptions) if each.name == "format")
     assert get_args(kind) == ("auto", *READERS)
+
+
+@pytest.mark.parametrize(
+    ("options", "manifest"),
+    [
+        (ReaderOptions(captions_per_file="lines"), "x.json"),
+        (ReaderOptions(captions_per_file="lines", image_column="x"), None),
+        (ReaderOptions(caption_column="x", captions_per_file="lines"), None),
+    ],
+)
+def test_options_that_no_format_knows_together(tmp_path: Path, options: ReaderOptions, manifest: str | None) -> None:
+    write_pair(tmp_path)
+    with pytest.raises(ConfigError, match="captions_per_file='lines' means something to the formats 'text', 'kohya'"):
+        read_folder(tmp_path, "auto", manifest, options=options)

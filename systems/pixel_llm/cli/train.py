@@ -1,6 +1,7 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,8 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
     options, val = command.dataset, command.run.val
     reading = _read(command.data, options.manifest, options)
     samples = reading.split.get("train", reading.samples)
+    if val is not None:
+        samples = _without(samples, command.data, val)
     if val is None and options.val_manifest is None:
         if val_samples := reading.split.get("dev"):
             return list(samples), list(val_samples)
@@ -132,6 +135,14 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
             "them would mean nothing: take them out of one side."
         )
     return list(samples), list(val_samples)
+
+
+def _without(samples: Sequence[Sample], folder: Path, val: Path) -> Sequence[Sample]:
+    """Without the pictures of a folder for validation that lies inside: a folder is read with all below it."""
+    below = os.path.relpath(val.resolve(), folder.resolve())
+    if below == os.curdir or below.startswith(os.pardir):
+        return samples
+    return [sample for sample in samples if not sample.image_path.is_relative_to(folder / below)]
 
 
 def _read(folder: Path, manifest: Path | None, options: DataOptions) -> Reading:

@@ -41,6 +41,8 @@ _KNOWN_EXTENSIONS = PICTURE_EXTENSIONS | TEXT_EXTENSIONS | TABLE_EXTENSIONS | {"
 _MAX_FOLDERS = 100_000
 """Below more folders than this lies no data set, but somebody's whole disk."""
 
+_ABOUT_THE_FOLDER = {"readme", "license", "licence"}
+
 _MAX_NEAR = 50
 """A file that names pictures is looked for in that many folders below."""
 
@@ -70,8 +72,10 @@ class FolderListing:
 
     @property
     def lone_texts(self) -> list[str]:
-        """The names, sorted, of .txt and .caption files that no picture has the name of."""
-        stems = {stem_of(name) for name in self.pictures}
+        """The names, sorted, of .txt and .caption files that no picture has the name of, but for a README."""
+        stems = {stem_of(name) for name in self.pictures} | {
+            stem for stem in self.texts if stem.lower() in _ABOUT_THE_FOLDER
+        }
         return sorted(name for stem, names in self.texts.items() if stem not in stems for name in names)
 
     @cached_property

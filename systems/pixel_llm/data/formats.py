@@ -34,7 +34,7 @@ class _Candidate:
 def find_format(
     dataset_dir: str | os.PathLike[str], *, manifest: str | os.PathLike[str] | None = None
 ) -> tuple[str, Path | None]:
-    """The caption format of a folder and the file that names its pictures; ("text", None) where there is none.
+    """The caption format of a folder, and the file that names its pictures, None in the formats that have no such file.
 
     A manifest that is given decides; else the reading of most pairs.
 
@@ -43,7 +43,7 @@ def find_format(
             was looked for, what was found, and what to do.
     """
     listing = list_folder(dataset_dir)
-    candidates = _candidates(listing, AUTO, manifest, ReaderOptions())
+    candidates = _candidates(listing, _readers(AUTO, manifest, ReaderOptions()), manifest)
     if len(candidates) == 1:
         return candidates[0].reader.name, candidates[0].manifest
     reading = _best(listing, candidates, ReaderOptions())
@@ -64,49 +64,52 @@ def read_best(
             cure.
         ConfigError: the format is unknown, or does not go with the manifest or the options.
     """
+    readers = _readers(caption_format, manifest, options)
+    listing = list_folder(dataset_dir)  # a folder that does not exist is the first thing to say
+    return _best(listing, _candidates(listing, readers, manifest), options)
+
+
+def _readers(caption_format: str, manifest: str | os.PathLike[str] | None, options: ReaderOptions) -> list[Reader]:
+    """The readers, at least one, that a format, a manifest and the options leave."""
     if caption_format != AUTO and caption_format not in READERS:
         raise ConfigError(
             f"caption_format must be one of {', '.join(map(repr, (AUTO, *READERS)))}, not {caption_format!r}. "
             f"{nearest_name_hint(str(caption_format), (AUTO, *READERS))}"
         )
     readers = [reader for name, reader in READERS.items() if caption_format in (AUTO, name)]
-    if manifest is not None and not any(reader.has_manifest for reader in readers):
-        raise ConfigError(
-            f"manifest_file={str(manifest)!r} names a file of pictures and captions, and caption_format is "
-            f"{caption_format!r}, which has none. Set caption_format='json', or 'auto' to find out by looking, or "
-            "leave manifest_file out."
-        )
+    if manifest is not None:
+        readers = [reader for reader in readers if reader.has_manifest]
+        if not readers:
+            raise ConfigError(
+                f"manifest_file={str(manifest)!r} names a file of pictures and captions, and caption_format is "
+                f"{caption_format!r}, which has none. Set caption_format='json', or 'auto' to find out by looking, or "
+                "leave manifest_file out."
+            )
     for name, value in options.given.items():
-        if not any(name in reader.options for reader in readers):
+        readers = [reader for reader in readers if name in reader.options]
+        if not readers:
             knowing = [repr(reader.name) for reader in READERS.values() if name in reader.options]
             raise ConfigError(
-                f"{name}={value!r} means something to the formats {', '.join(knowing)} only, and caption_format is "
-                f"{caption_format!r}. Leave {name} out, or name another format."
+                f"{name}={value!r} means something to the formats {', '.join(knowing)} only, which caption_format="
+                f"{caption_format!r}, the manifest or another option leaves out. Leave {name} out, or those."
             )
-    listing = list_folder(dataset_dir)  # a folder that does not exist is the first thing to say
-    return _best(listing, _candidates(listing, caption_format, manifest, options), options)
+    return readers
 
 
 def _candidates(
-    listing: FolderListing, caption_format: str, manifest: str | os.PathLike[str] | None, options: ReaderOptions
+    listing: FolderListing, readers: Sequence[Reader], manifest: str | os.PathLike[str] | None
 ) -> list[_Candidate]:
     """What could be read, at least one."""
-    readers = [
-        reader
-        for name, reader in READERS.items()
-        if caption_format in (AUTO, name) and options.given.keys() <= reader.options
-    ]
     if manifest is not None:
         path = _find_manifest(listing, manifest)
-        readers = [reader for reader in readers if reader.has_manifest]
         fitting = [reader for reader in readers if reader.fits(path)]
-        return [_Candidate(reader, path) for reader in (fitting or readers)[:1]]
+        return [_Candidate((fitting or readers)[0], path)]
     candidates = [_Candidate(reader, path) for reader in readers for path in reader.find(listing)]
     if candidates:
         return candidates
     if len(readers) == 1 and not readers[0].has_manifest:
         return [_Candidate(readers[0], None)]  # its own error says best what is missing
-    if caption_format == "json":
+    if [reader.name for reader in readers] == ["json"]:
         _find_manifest(listing, MANIFEST_FILE)
     looked_for = "; ".join(reader.looked_for for reader in readers)
     raise DatasetError(f"No captions found in {shown(listing.folder)}: looked for {looked_for}. {hint_from(listing)}")

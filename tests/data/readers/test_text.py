@@ -31,7 +31,7 @@ def test_a_caption_file_of_each_kind_is_one_too_many(folder):
 
 
 def test_captions_without_a_picture_are_counted(folder):
-    data = folder({"a.jpg": None, "a.txt": "a", "sub/b.txt": "b", "c.caption": "c"})
+    data = folder({"a.jpg": None, "a.txt": "a", "sub/b.txt": "b", "c.caption": "c", "README.txt": "x"})
     assert "2 with captions but no picture of that name (c.caption, sub/b.txt)" in read_folder(data).skipped
 
 
