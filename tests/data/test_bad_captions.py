@@ -203,6 +203,14 @@ class TestWhatIsNoFile:
         with pytest.raises(DatasetError, match=r"a\.jpg is a symbolic link that leads out"):
             read_folder(data)
 
+    def test_a_manifest_that_a_link_brings_in_is_read_only_when_it_is_named(self, tmp_path: Path) -> None:
+        data = write(tmp_path, {f"data/{name}": content for name, content in A.items()}) / "data"
+        write(tmp_path, manifest({"a.jpg": "a"}))
+        (data / "manifest.json").symlink_to(tmp_path / "manifest.json")
+        with pytest.raises(DatasetError, match=r"manifest\.json is a symbolic link that leads out"):
+            read_folder(data)
+        assert captions(read_folder(data, manifest_file="manifest.json")) == {"a.jpg": ["a"]}
+
     @pytest.mark.parametrize("contents", [{"b.txt": "b"}, manifest({"a.jpg": "a", "b.jpg": "b"})])
     def test_a_link_in_a_circle(self, tmp_path: Path, contents: dict[str, Any]) -> None:
         write(tmp_path, A | {"a.txt": "a"} | contents)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import MANIFEST_FILE, FolderListing, hint_from, list_folder, shown
+from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading, told_as
 from systems.pixel_llm.data.readers.registry import READERS
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
@@ -29,6 +30,14 @@ class _Candidate:
 
     reader: Reader
     manifest: Path | None
+    is_named: bool = False
+    """Whether somebody asked for this very file."""
+
+    def read(self, dataset_dir: Path, options: ReaderOptions) -> Reading:
+        """Read it. A file that is only found, and that a link brings in from elsewhere, is refused."""
+        if self.manifest is not None and not self.is_named:
+            PicturePlaces(roots=[dataset_dir]).check_link(str(self.manifest))
+        return self.reader.read(dataset_dir, self.manifest, options)
 
 
 def find_format(
@@ -103,7 +112,7 @@ def _candidates(
     if manifest is not None:
         path = _find_manifest(listing, manifest)
         fitting = [reader for reader in readers if reader.fits(path)]
-        return [_Candidate((fitting or readers)[0], path)]
+        return [_Candidate((fitting or readers)[0], path, is_named=True)]
     candidates = [_Candidate(reader, path) for reader in readers for path in reader.find(listing)]
     if candidates:
         return candidates
@@ -131,12 +140,12 @@ def _best(listing: FolderListing, candidates: Sequence[_Candidate], options: Rea
     """The reading of most pairs, the first of those that have as many."""
     folder = listing.folder
     if len(candidates) == 1:
-        return candidates[0].reader.read(folder, candidates[0].manifest, options)
+        return candidates[0].read(folder, options)
     readings, failed = [], []
     for candidate in candidates:
         told = told_as(candidate.reader.title, folder, candidate.manifest)
         try:
-            readings.append((told, candidate.reader.read(folder, candidate.manifest, options)))
+            readings.append((told, candidate.read(folder, options)))
         except DatasetError as error:
             failed.append((told, error))
     if not readings:

@@ -84,6 +84,14 @@ def test_damaged(folder, changes, message):
         read_folder(folder({**PICTURES, "f.token.txt": TOKENS, **changes}), "flickr8k", "f.token.txt")
 
 
+def test_a_list_that_a_link_brings_in_is_refused(folder, tmp_path):
+    data = folder({**PICTURES, "f.token.txt": TOKENS})
+    (tmp_path / "list.txt").write_text("a.jpg")
+    (data / TRAIN).symlink_to(tmp_path / "list.txt")
+    with pytest.raises(DatasetError, match=r"trainImages\.txt is a symbolic link that leads out"):
+        read_folder(data)
+
+
 def test_a_real_one(shared_data):
     reading = read_folder(shared_data / "flickr8k_part")
     assert (reading.caption_format, len(reading.samples), reading.pairs) == ("flickr8k", 3250, 16250)

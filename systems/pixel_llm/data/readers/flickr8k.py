@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import FolderListing, list_folder, shown
+from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, clean_caption, read_text
 from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading, Sample, first_names
@@ -116,8 +117,9 @@ def _divided(reading: Reading, folder: Path) -> Reading:
 
 
 def _find_lists(folder: Path) -> dict[str, Path]:
-    """Part -> its list; Raises DatasetError where a part has two."""
+    """Part -> its list. Raises DatasetError where a part has two, or one is a link that leads out."""
     found: dict[str, Path] = {}
+    places = PicturePlaces(roots=[folder])
     for names in list_folder(folder).texts.values():
         for name in names:
             part = next((part for part in PARTS if name.lower().endswith(f"{part}images.txt")), None)
@@ -125,6 +127,7 @@ def _find_lists(folder: Path) -> dict[str, Path]:
                 continue
             if part in found:
                 raise DatasetError(f"There are two lists, {shown(found[part])} and {shown(name)}. Keep one of them.")
+            places.check_link(str(folder / name))
             found[part] = folder / name
     return {part: found[part] for part in PARTS if part in found}
 
