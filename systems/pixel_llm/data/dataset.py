@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from systems.pixel_llm.data.augmentation import random_crop
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, DatasetItem, collate_captions
 from systems.pixel_llm.data.formats import shown
 from systems.pixel_llm.data.images import open_image
-from systems.pixel_llm.data.options import BAD_SAMPLE_POLICIES, CAPTION_CHOICES
+from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
 from systems.pixel_llm.data.samples import Sample, read_samples
 from systems.pixel_llm.data.transforms import PictureTransform, make_transform
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
@@ -55,6 +56,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         image_size: (height, width) in pixels; not used with a transform of your own.
         seed: what is drawn at random follows from it.
         samples: takes the place of what would be read from the folder, as for one side of a split.
+        augment: cut each picture a little differently every epoch (`random_crop`); not with a transform of your own.
         on_bad_sample: a picture that cannot be read is an error ("raise"), or its batch is smaller by one ("skip").
         caption_choice: of several captions of a picture, one drawn anew each epoch ("sample"), the first, or all; with
             "all" the model looks at the picture once and learns every caption.
@@ -75,22 +77,26 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         *,
         seed: int = 0,
         samples: Sequence[Sample] | None = None,
-        on_bad_sample: str = "raise",
-        caption_choice: str = "sample",
+        augment: bool = False,
+        on_bad_sample: BadSamplePolicy = "raise",
+        caption_choice: CaptionChoice = "sample",
     ) -> None:
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable with a picture, found {type(transform).__name__}.")
         if not isinstance(image_size, (tuple, list)):
             raise ConfigError(f"image_size must be (height, width), two whole numbers above 0, not {image_size!r}.")
-        _check_choice("on_bad_sample", on_bad_sample, BAD_SAMPLE_POLICIES)
-        _check_choice("caption_choice", caption_choice, CAPTION_CHOICES)
+        _check_choice("on_bad_sample", on_bad_sample, get_args(BadSamplePolicy))
+        _check_choice("caption_choice", caption_choice, get_args(CaptionChoice))
         self.preprocessing = Preprocessing(image_size=tuple(image_size)) if transform is None else None  # type: ignore[arg-type]
         self.dataset_dir = Path(dataset_dir)
         self.samples = read_samples(dataset_dir, caption_format, manifest_file) if samples is None else list(samples)
         """One record a picture, sorted by name where they were read from the folder."""
         if not self.samples:
             raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")
+        if augment and transform is not None:
+            raise ConfigError("augment=True has no effect with a transform of your own: put a crop into the transform.")
         self.seed = seed
+        self.augment = augment
         self.on_bad_sample = on_bad_sample
         self.caption_choice = caption_choice
         self._user_transform = transform
@@ -145,7 +151,10 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
     def _image(self, index: int, place: tuple[int, int, int]) -> Tensor:
         path = self.samples[index].image_path
         if self._own_transform is not None:
-            return self._own_transform.normalise(self._pixels(index, self._own_transform))
+            pixels = self._pixels(index, self._own_transform)
+            if self.augment:
+                pixels = random_crop(pixels, seed=derive_seed("augment", *place))
+            return self._own_transform.normalise(pixels)
         assert self._user_transform is not None
         picture = open_image(path)
         with _global_generators(derive_seed("transform", *place)):

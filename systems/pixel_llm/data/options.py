@@ -6,16 +6,14 @@ them. No torch is loaded by this module.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["BAD_SAMPLE_POLICIES", "CAPTION_CHOICES", "DataOptions"]
+__all__ = ["BadSamplePolicy", "CaptionChoice", "DataOptions"]
 
 BadSamplePolicy = Literal["skip", "raise"]
 CaptionChoice = Literal["sample", "first", "all"]
-BAD_SAMPLE_POLICIES: tuple[str, ...] = get_args(BadSamplePolicy)
-CAPTION_CHOICES: tuple[str, ...] = get_args(CaptionChoice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,9 @@ class DataOptions:
     """Pictures a training step."""
     num_workers: int | None = None
     """Processes that read pictures. Left out: chosen by the number of processor cores and pictures."""
+    augment: Literal["crop", "none"] = "crop"
+    """What is done to pictures in training. crop: each is cut a little differently every epoch, which helps against
+    learning a small set by heart."""
     validation_fraction: float = 0.1
     """Share of the pictures held back for validation where no validation data is given."""
     caption_choice: CaptionChoice = "sample"
@@ -52,8 +53,5 @@ class DataOptions:
             raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(f"validation_fraction must be above 0 and below 1, not {self.validation_fraction}.")
-        for name, allowed in (("caption_choice", CAPTION_CHOICES), ("on_bad_sample", BAD_SAMPLE_POLICIES)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
         if not 0 <= self.max_bad_share <= 1:
             raise ConfigError(f"max_bad_share must be between 0 and 1, not {self.max_bad_share}.")

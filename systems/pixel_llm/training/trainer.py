@@ -3,8 +3,8 @@
 `train` goes on epoch after epoch until the budget ends (`budget.py`). An epoch takes its batches in an order that
 follows from (seed, epoch) (`batches.py`); a step turns captions into ids, computes logits where a target exists, and
 minimises the mean loss over those tokens. Where the run stands is one object (`state.py`), saved with the weights, so a
-resumed run goes on at the very next batch. What is measured and told goes through `recorder.py`. Pictures that could not
-be read are told of, and a batch of which nothing is left is counted as done.
+resumed run goes on at the very next batch; one of which no picture could be read counts as done. What is measured and
+told goes through `recorder.py`.
 """
 
 import logging
