@@ -66,7 +66,7 @@ def test_a_picture_may_have_no_caption(tiny_model, images):
 
 def test_a_number_of_captions_that_does_not_fit_is_told(tiny_model, images):
     model = tiny_model().double()
-    with pytest.raises(ConfigError, match="found 3 pictures, 5 captions.*image_index tells which picture"):
+    with pytest.raises(ConfigError, match=r"found 3 pictures, 5 captions.*image_index tells which picture"):
         model(images, CAPTIONS)
     with pytest.raises(ConfigError, match=r"each of the 5 captions its picture; its shape is \[4\]"):
         model(images, CAPTIONS, image_index=INDEX[:4])

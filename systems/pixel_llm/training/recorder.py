@@ -174,7 +174,8 @@ class RunRecorder:
         """A step is done; every `log_interval` steps its figures are measured and logged."""
         self.tick()
         self.advance_progress(step=self.state.step)
-        is_logged = self.state.step % self.log_interval == 0
+        # An interval of nothing but empty batches has no loss to tell: it goes on.
+        is_logged = self.state.step % self.log_interval == 0 and self._interval_tokens > 0
         if is_logged:
             self.read_losses()
             self._measure_interval()
