@@ -38,7 +38,7 @@ class DataOptions:
     learning a small set by heart."""
     validation_fraction: float = 0.1
     """Share of the pictures held back for validation where no validation data is given."""
-    caption_choice: CaptionChoice = "sample"
+    caption_choice: CaptionChoice = "all"
     """Which captions of a picture that has several: one drawn anew each epoch, the first, or all. With all, the model
     looks at the picture once and learns every caption."""
     on_bad_sample: BadSamplePolicy = "skip"
