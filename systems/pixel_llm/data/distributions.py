@@ -25,24 +25,26 @@ class Bar:
     count: int
 
 
+_ROUNDING = 1e-9
+"""0.15 / 0.05 is a little less than 3."""
+
+
 def spread_of(values: Sequence[float]) -> Spread:
     """The spread of at least one number; of an even count, the lower of the two in the middle."""
     ordered = sorted(values)
     return Spread(ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1])
 
 
-def histogram(values: Sequence[float], *, max_bars: int = 24) -> tuple[Bar, ...]:
-    """At least one number, counted in ranges of one round width, at most `max_bars` of them, empty ones included.
+def histogram(values: Sequence[float], *, least_width: float, max_bars: int = 24) -> tuple[Bar, ...]:
+    """At least one number, none below 0, counted in ranges of one round width, at most `max_bars` of them, empty ones included.
 
-    Whole numbers are counted in ranges of a whole width.
+    The width is `least_width`, itself round, or the next of 1, 2, 5, 10 and so on times that.
     """
     low, high = min(values), max(values)
-    widths = (factor * 10.0**power for power in range(-3, 13) for factor in (1, 2, 5))
+    widths = (least_width * factor * 10**power for power in range(16) for factor in (1, 2, 5))
     width = next(each for each in widths if (high - low) / each < max_bars - 1)
-    if all(isinstance(value, int) for value in values):
-        width = max(1, round(width))
-    counts = Counter(int(value // width) for value in values)
+    counts = Counter(int(value / width + _ROUNDING) for value in values)
     return tuple(
         Bar(round(place * width, 6), round((place + 1) * width, 6), counts[place])
-        for place in range(int(low // width), int(high // width) + 1)
+        for place in range(int(low / width + _ROUNDING), int(high / width + _ROUNDING) + 1)
     )

@@ -138,8 +138,6 @@ def inspect_samples(
         captions=inspect_captions(samples, max_seq_len=max_seq_len) if has_captions else None,
         bad=tuple(each for each in scanned if isinstance(each, BadPicture)),
         odd=tuple(odd),
-        duplicates=tuple(
-            find_duplicates(pictures, validation_paths={each.image_path for each in validation_samples})
-        ),
+        duplicates=tuple(find_duplicates(pictures, validation_paths={each.image_path for each in validation_samples})),
         unpaired=unpaired or UnpairedFiles(),
     )

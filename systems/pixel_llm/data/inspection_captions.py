@@ -37,7 +37,9 @@ HIGHEST_ADVISED_LENGTH = 512
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _CAMERA_NAME = re.compile(r"(img|dsc|dscn|dscf|pxl|image|photo|screenshot|pic)[\W_]*\d[\w.\- ]*", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[a-z][^<>]*>|&[a-z]+;|&#\d+;|https?://|www\.", re.IGNORECASE)
-_PLACEHOLDERS = frozenset({"nan", "none", "null", "n/a", "na", "todo", "tbd", "undefined", "unknown", "caption", "test"})
+_PLACEHOLDERS = frozenset(
+    {"nan", "none", "null", "n/a", "na", "todo", "tbd", "undefined", "unknown", "caption", "test"}
+)
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def inspect_captions(samples: Sequence[Sample], *, max_seq_len: int, most_common
         num_captions=len(captions),
         num_distinct=len(times),
         words=spread_of(word_counts),
-        word_bars=histogram(word_counts),
+        word_bars=histogram(word_counts, least_width=1),
         tokens=spread_of(token_counts),
-        token_bars=histogram(token_counts),
+        token_bars=histogram(token_counts, least_width=1),
         max_seq_len=max_seq_len,
         cut_share=sum(count > max_seq_len for count in token_counts) / len(captions),
         advised_max_seq_len=_advised_max_seq_len(token_counts),

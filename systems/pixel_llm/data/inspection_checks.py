@@ -173,7 +173,9 @@ def _split_checks(inspection: Inspection) -> Iterator[Check]:
             "The validation score will look better than it is. Keep one of each, or give --val a folder of its own.",
         )  # fmt: skip
     else:
-        yield Check("validation", "ok", f"{_counted(len(inspection.validation_samples), 'picture')}, none of them leaked")
+        yield Check(
+            "validation", "ok", f"{_counted(len(inspection.validation_samples), 'picture')}, none of them leaked"
+        )
 
 
 def _part(count: int, total: int, what: str = "picture") -> str:

@@ -171,11 +171,10 @@ def sizes_of(pictures: Sequence[ScannedPicture], *, image_size: int) -> PictureS
         width=spread_of([each.width for each in facts]),
         height=spread_of([each.height for each in facts]),
         aspect_ratio=spread_of(ratios),
-        shorter_side_bars=histogram([min(each.width, each.height) for each in facts]),
+        shorter_side_bars=histogram([min(each.width, each.height) for each in facts], least_width=1),
         # A strip of a thousand to one would leave the others in a single bar.
-        aspect_ratio_bars=histogram([min(max(ratio, 1 / _DRAWN_RATIO), _DRAWN_RATIO) for ratio in ratios]),
+        aspect_ratio_bars=histogram([min(ratio, _DRAWN_RATIO) for ratio in ratios], least_width=0.05),
         most_common=tuple(times.most_common(_MOST_COMMON)),
         num_different=len(times),
         num_smaller=sum(min(each.width, each.height) < image_size for each in facts),
     )
-

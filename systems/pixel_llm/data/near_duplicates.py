@@ -60,7 +60,7 @@ def groups_of_near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[
     unique = list(dict.fromkeys(fingerprints))
     place = {each: index for index, each in enumerate(unique)}
     hashes = np.array([each.hash for each in unique], np.uint64)
-    colours = np.frombuffer(b"".join(each.colours for each in unique), np.uint8).reshape(len(unique), -1)
+    colours = np.frombuffer(b"".join(each.colours for each in unique), np.uint8).reshape(-1, 3 * _COLOURS_SIDE**2)
     leader = list(range(len(unique)))
     for first, second in _near_pairs(hashes, colours):
         _join(leader, first, second)
