@@ -3,16 +3,17 @@
 Captions and names are printed as they are but for what would steer a terminal, and never as markup.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from systems.pixel_llm.cli.lines import escaped, one_line
 from systems.pixel_llm.data.distributions import Bar, Spread
+from systems.pixel_llm.data.duplicates import DuplicateGroup
 from systems.pixel_llm.data.inspection import Inspection
 from systems.pixel_llm.data.inspection_checks import Check
 
@@ -21,6 +22,7 @@ __all__ = ["print_summary"]
 SHOWN = 5
 """Lines of each list; the page and the JSON file have more."""
 MAX_WIDTH = 110
+MAX_NAME = 28
 BAR_BLOCKS = 24
 STYLES = {"ok": "green", "warn": "yellow", "stop": "bold red"}
 
@@ -33,9 +35,12 @@ def print_summary(inspection: Inspection, checks: Sequence[Check], *, data: str,
     console.print(Text(f"read as: {escaped(read_as)}"), soft_wrap=True)
     if inspection.num_pictures:
         console.print(_figures(inspection))
-    for table in _lists(inspection):
+    for title, rows in _lists(inspection):
         console.print()
-        console.print(table)
+        console.print(Text(title, style="bold"))
+        console.print(_first_rows(rows))
+        if len(rows) > SHOWN:
+            console.print(Text(f"and {len(rows) - SHOWN:,} more", style="dim"))
     console.print()
     console.print(_checks(checks))
     console.print(_verdict(checks))
@@ -67,7 +72,7 @@ def _figures(inspection: Inspection) -> Table:
 
 def _spread(spread: Spread, *, digits: int = 0) -> str:
     low, middle, high = (f"{each:,.{digits}f}" for each in (spread.minimum, spread.median, spread.maximum))
-    return low if low == high else f"{low} .. {middle} .. {high}"
+    return low if low == high else f"{low} to {high}, median {middle}"
 
 
 def _blocks(bars: Sequence[Bar]) -> str:
@@ -79,54 +84,51 @@ def _blocks(bars: Sequence[Bar]) -> str:
     return "".join(heights[bar.count * 7 // highest] if bar.count else " " for bar in bars[:BAR_BLOCKS])
 
 
-def _lists(inspection: Inspection) -> Iterable[Table]:
+def _lists(inspection: Inspection) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:
+    """The lists that are not empty, titled; each row a name and what there is to say of it, or a name alone."""
     captions = inspection.captions
-    if captions is not None and (repeated := [each for each in captions.most_common_captions if each[1] > 1]):
-        yield _list("most common captions", len(repeated), [(f"{count:,} x", text) for text, count in repeated])
-    if inspection.bad:
-        bad = [(_short(each.path), each.reason) for each in inspection.bad]
-        yield _list("unreadable pictures, skipped in training", len(bad), bad)
-    if captions is not None and captions.suspects:
-        suspects = [(_short(each.path), f"{each.why}: {each.caption}") for each in captions.suspects]
-        yield _list("captions that look wrong", len(suspects), suspects)
-    if inspection.odd:
-        odd = [(_short(each.path), "; ".join(each.what)) for each in inspection.odd]
-        yield _list("odd pictures", len(odd), odd)
-    for title, groups in (
-        ("near-duplicates in training and validation", inspection.leaks),
-        ("duplicates", [group for group in inspection.duplicates if not group.is_leak]),
-    ):
-        rows = [
-            (_short(group.paths[0]), f"{'=' if group.is_exact else '~'} " + ", ".join(map(_short, group.paths[1:])))
-            for group in groups
-        ]
-        if rows:
-            yield _list(title, len(rows), rows)
-    for title, names in (
-        ("pictures without a caption", [str(path) for path in inspection.unpaired.pictures]),
-        ("captions without a picture", inspection.unpaired.captions),
-    ):
-        if names:
-            yield _list(title, len(names), [(name, "") for name in names])
+    if captions is not None:
+        repeated = [(f"{count:,} x", text) for text, count in captions.most_common_captions[:SHOWN] if count > 1]
+        yield from _titled("Most common captions", repeated)
+    bad = [(each.path.name, each.reason) for each in inspection.bad]
+    yield from _counted("Unreadable pictures, skipped in training", bad)
+    if captions is not None:
+        suspects = [(each.path.name, f"{each.why}: {each.caption}") for each in captions.suspects]
+        yield from _counted("Captions that look wrong", suspects)
+    yield from _counted("Odd pictures", [(each.path.name, "; ".join(each.what)) for each in inspection.odd])
+    leaks, others = inspection.leaks, [group for group in inspection.duplicates if not group.is_leak]
+    yield from _counted("Near-duplicates, in training and in validation", [_group(each) for each in leaks])
+    yield from _counted("Near-duplicates" + (", others" if leaks else ""), [_group(each) for each in others])
+    pictures = [(str(path), "") for path in inspection.unpaired.pictures]
+    yield from _counted("Pictures without a caption", pictures)
+    yield from _counted("Captions without a picture", [(name, "") for name in inspection.unpaired.captions])
 
 
-def _list(title: str, count: int, rows: Sequence[tuple[str, str]]) -> Table:
-    """The first of `rows`, each on one line."""
-    table = Table(box=None, show_header=False, pad_edge=False, title=Text(f"{title} ({count:,})"), title_justify="left")
-    table.title_style = "bold"
-    # The name gets what it needs of a third of the line: without a width, long texts would leave it nothing.
-    longest = max(len(name) for name, _ in rows[:SHOWN])
-    table.add_column(no_wrap=True, overflow="ellipsis", width=min(longest, 28) if rows[0][1] else None)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+def _titled(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:
+    if rows:
+        yield title, rows
+
+
+def _counted(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Sequence[tuple[str, str]]]]:
+    yield from _titled(f"{title} ({len(rows):,})", rows)
+
+
+def _group(group: DuplicateGroup) -> tuple[str, str]:
+    first, *others = (path.name for path in group.paths)
+    return first, f"{'copied as' if group.is_exact else 'looks like'} {', '.join(others)}"
+
+
+def _first_rows(rows: Sequence[tuple[str, str]]) -> Table:
+    """Each of the first rows on one line: the name as long as it needs, up to a third of it, the text cut."""
+    table = Table(box=None, show_header=False, pad_edge=False, expand=True)
+    has_text = any(text for _, text in rows)
+    width = min(max(cell_len(name) for name, _ in rows[:SHOWN]), MAX_NAME)
+    table.add_column(no_wrap=True, overflow="ellipsis", width=width if has_text else None)
+    if has_text:
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for name, text in rows[:SHOWN]:
-        table.add_row(Text(escaped(name)), Text(one_line(text)))
-    if count > SHOWN:
-        table.add_row(Text(f"and {count - SHOWN:,} more", style="dim"), "")
+        table.add_row(Text(escaped(name)), *([Text(one_line(text))] if has_text else []))
     return table
-
-
-def _short(path: Path) -> str:
-    return path.name
 
 
 def _checks(checks: Sequence[Check]) -> Table:

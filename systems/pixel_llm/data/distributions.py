@@ -36,9 +36,9 @@ def spread_of(values: Sequence[float]) -> Spread:
 
 
 def histogram(values: Sequence[float], *, least_width: float, max_bars: int = 24) -> tuple[Bar, ...]:
-    """At least one number, none below 0, counted in ranges of one round width, at most `max_bars` of them, empty ones included.
+    """At least one number, none below 0, counted in ranges of one round width, empty ones included.
 
-    The width is `least_width`, itself round, or the next of 1, 2, 5, 10 and so on times that.
+    There are at most `max_bars` of them, each as wide as `least_width` times 1, 2, 5, 10 and so on.
     """
     low, high = min(values), max(values)
     widths = (least_width * factor * 10**power for power in range(16) for factor in (1, 2, 5))

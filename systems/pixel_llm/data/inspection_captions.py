@@ -32,7 +32,7 @@ LONG_FACTOR = 4
 LONG_WORDS = 30
 """A caption is very long above this many words and LONG_FACTOR times the median."""
 MAIN_SCRIPT_SHARE = 0.8
-HIGHEST_ADVISED_LENGTH = 512
+LEAST_ADVISED_LENGTH = 16
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _CAMERA_NAME = re.compile(r"(img|dsc|dscn|dscf|pxl|image|photo|screenshot|pic)[\W_]*\d[\w.\- ]*", re.IGNORECASE)
@@ -69,7 +69,7 @@ class CaptionsReport:
     cut_share: float
     """Of the captions, those that `max_seq_len` would cut."""
     advised_max_seq_len: int
-    """The least multiple of 8 that cuts no caption, or one in two hundred where some are extremely long."""
+    """The least multiple of 8 that cuts no caption, or one in a hundred where those are more than twice as long."""
     tokenizer_size: int
     """Tokens that a tokenizer learns from these captions."""
     num_words: int
@@ -86,7 +86,7 @@ class CaptionsReport:
         return len(self.suspects) / self.num_captions if self.num_captions else 0.0
 
 
-def inspect_captions(samples: Sequence[Sample], *, max_seq_len: int, most_common: int = 20) -> CaptionsReport:
+def inspect_captions(samples: Sequence[Sample], *, max_seq_len: int, most_common: int = 30) -> CaptionsReport:
     """The report on the captions of `samples`, at least one."""
     pairs = [(sample.image_path, caption) for sample in samples for caption in sample.captions]
     captions = [caption for _, caption in pairs]
@@ -120,10 +120,10 @@ def inspect_captions(samples: Sequence[Sample], *, max_seq_len: int, most_common
 
 
 def _advised_max_seq_len(ordered: Sequence[int]) -> int:
-    longest = ordered[-1]
-    if longest > HIGHEST_ADVISED_LENGTH:
-        longest = ordered[(len(ordered) - 1) * 199 // 200]
-    return min(max(16, -(-longest // 8) * 8), HIGHEST_ADVISED_LENGTH)
+    longest, almost_longest = ordered[-1], ordered[(len(ordered) - 1) * 99 // 100]
+    # A few that ramble on should not decide for all.
+    wanted = longest if longest <= 2 * almost_longest else almost_longest
+    return max(LEAST_ADVISED_LENGTH, -(-wanted // 8) * 8)
 
 
 def _suspects(

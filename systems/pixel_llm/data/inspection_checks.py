@@ -98,7 +98,7 @@ def _readable(inspection: Inspection) -> Check:
     if inspection.bad_share > MAX_BAD_SHARE:
         return Check(
             "readable pictures", "stop", found,
-            f"Above {MAX_BAD_SHARE:.0%} it is no accident: find out what happened to them, or take them out.",
+            f"Above {_share(MAX_BAD_SHARE)} it is no accident: find out what happened to them, or take them out.",
         )  # fmt: skip
     return Check("readable pictures", "warn", found, advice)
 
@@ -128,7 +128,7 @@ def _caption_checks(inspection: Inspection) -> Iterator[Check]:
             "A model learns captions that come often by heart. Say what sets each picture apart.",
         )
     )  # fmt: skip
-    found = f"{report.words.median:g} words in the middle, {report.words.minimum:g} to {report.words.maximum:g}"
+    found = f"{report.words.minimum:g} to {report.words.maximum:g} words, median {report.words.median:g}"
     yield (
         Check("caption length", "ok", found)
         if report.words.median >= MIN_MEDIAN_WORDS
@@ -137,7 +137,8 @@ def _caption_checks(inspection: Inspection) -> Iterator[Check]:
             "Very short captions teach names only; a sentence of five to twenty words teaches to describe.",
         )
     )  # fmt: skip
-    found = f"{_share(report.cut_share)} of the captions are cut at {report.max_seq_len} tokens"
+    share = _share(report.cut_share) if report.cut_share else "none"
+    found = f"{share} of the captions {'are' if report.cut_share else 'is'} cut at {report.max_seq_len} tokens"
     yield (
         Check("max_seq_len", "ok", f"{found}; {report.advised_max_seq_len} would do")
         if report.cut_share <= MAX_CUT_SHARE
@@ -168,8 +169,8 @@ def _split_checks(inspection: Inspection) -> Iterator[Check]:
         leaked = sum(len(group.validation_paths) for group in leaks)
         yield Check(
             "validation", "warn",
-            f"{_part(leaked, len(inspection.validation_samples), 'validation picture')} near-duplicates of training "
-            "pictures",
+            f"{_part(leaked, len(inspection.validation_samples), 'validation picture')} nearly or quite the same as "
+            "one in training",
             "The validation score will look better than it is. Keep one of each, or give --val a folder of its own.",
         )  # fmt: skip
     else:
@@ -180,6 +181,8 @@ def _split_checks(inspection: Inspection) -> Iterator[Check]:
 
 def _part(count: int, total: int, what: str = "picture") -> str:
     """`3 of 200 pictures (1.5 %) are`, ready for what they are."""
+    if count == 0:
+        return f"none of {_counted(total, what)} is"
     return f"{count:,} of {_counted(total, what)} ({_share(count / total)}) {'is' if count == 1 else 'are'}"
 
 

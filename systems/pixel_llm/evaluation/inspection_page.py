@@ -1,7 +1,7 @@
 """The findings of an inspection as one HTML file that needs nothing else: histograms, pictures, lists, checks.
 
 The page is a Jinja template beside this module, which escapes whatever it is given: captions and names are anybody's
-text. Pictures are small JPEGs inside the file; only so many are shown of each finding, and what was left out is counted.
+text. Pictures are small JPEGs inside the file; of each finding only so many are shown, and the others are counted.
 """
 
 import base64
@@ -59,7 +59,8 @@ def write_page(inspection: Inspection, checks: Sequence[Check], path: Path, *, d
         inspection=inspection,
         figures=_figures(inspection),
         charts=_charts(inspection),
-        sections=[section for section in _sections(inspection) if section.total],
+        problems=[section for section in _problems(inspection) if section.total],
+        sections=[section for section in _other_sections(inspection) if section.total],
         groups=_groups(inspection),
         repeated=_repeated(inspection),
         num_groups=len(inspection.duplicates),
@@ -234,22 +235,25 @@ class _Section:
         return self.total - len(self.cells) - len(self.rows)
 
 
-def _sections(inspection: Inspection) -> Iterable[_Section]:
-    captions = inspection.captions
+def _problems(inspection: Inspection) -> Iterable[_Section]:
     yield _Section(
         title="Unreadable pictures",
         note="Training skips exactly these.",
         total=len(inspection.bad),
         rows=tuple((str(each.path), each.reason) for each in inspection.bad[:MAX_ROWS]),
     )
-    if captions is not None:
-        suspects = captions.suspects
+    if inspection.captions is not None:
+        suspects = inspection.captions.suspects
+        different = list({each.caption: each for each in suspects}.values())
         yield _Section(
             title="Captions that look wrong",
             note="",
             total=len(suspects),
-            cells=tuple(_cell(each.path, each.caption, label=each.why) for each in _spaced(suspects, MAX_CELLS)),
+            cells=tuple(_cell(each.path, each.caption, label=each.why) for each in _spaced(different, MAX_CELLS)),
         )
+
+
+def _other_sections(inspection: Inspection) -> Iterable[_Section]:
     yield _Section(
         title="Odd pictures",
         note="Training reads them, but they may not be what you believe.",
