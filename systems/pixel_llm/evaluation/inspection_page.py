@@ -306,9 +306,9 @@ def _group(group: DuplicateGroup, captions_of: dict[Path, tuple[str, ...]]) -> _
     if group.is_leak:  # both sides must be seen
         paths = (*group.validation_paths[:3], *(path for path in paths if path not in for_validation))
     shown = paths[:MAX_GROUP_PICTURES]
-    what = "copies of one file" if group.is_exact else "look the same"
+    what = "copies of one file" if group.is_exact else "pictures that look the same"
     return _Group(
-        what=f"{len(group.paths)} pictures, {what}" + (", in training and in validation" if group.is_leak else ""),
+        what=f"{len(group.paths)} {what}" + (", in training and in validation" if group.is_leak else ""),
         is_leak=group.is_leak,
         cells=tuple(
             _cell(path, *captions_of[path][:1], label="validation" if path in for_validation else "") for path in shown
