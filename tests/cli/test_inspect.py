@@ -1,7 +1,10 @@
 """`pixel-llm inspect`: a summary that is read at 80 columns, a JSON file in any case, and an exit status to rely on."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,29 @@ def test_hostile_captions_steer_no_terminal(pixel_llm, pictures):
     ended = pixel_llm("inspect", pictures, "--json", "found.json")
     assert "[bold red]x[/bold red] :smile:" in ended.out
     assert "\x1b" not in ended.out
+
+
+def test_names_that_are_no_text_are_written_and_shown(pixel_llm, pictures, repository_root):
+    for name in (b"caf\xe9.png", b"new\nline.png", b"\x1b[31mred.png"):
+        try:
+            picture = Path(os.fsdecode(os.fsencode(pictures) + b"/" + name))
+            picture.write_bytes(b"no picture")
+        except OSError:
+            pytest.skip("this file system has no such names")
+        picture.with_suffix(".txt").write_text("A caption", encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-m", "systems.pixel_llm", "inspect", pictures, "--json", "found.json", "--html", "page.html"],
+        env=os.environ | {"PYTHONPATH": str(repository_root)}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert b"\x1b" not in ended.stdout
+    assert rb"new\nline.png" in ended.stdout
+    assert {Path(each["path"]).name for each in findings()["bad"]} == {
+        "caf\udce9.png",
+        "new\nline.png",
+        "\x1b[31mred.png",
+    }
+    assert "Unreadable pictures (3)" in Path("page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("flag", ["--json", "--html"])

@@ -120,14 +120,15 @@ def _group(group: DuplicateGroup) -> tuple[str, str]:
 
 def _first_rows(rows: Sequence[tuple[str, str]]) -> Table:
     """Each of the first rows on one line: the name as long as it needs, up to a third of it, the text cut."""
+    shown = [(escaped(name), one_line(text)) for name, text in rows[:SHOWN]]
+    has_text = any(text for _, text in shown)
+    width = min(max(cell_len(name) for name, _ in shown), MAX_NAME)
     table = Table(box=None, show_header=False, pad_edge=False, expand=True)
-    has_text = any(text for _, text in rows)
-    width = min(max(cell_len(name) for name, _ in rows[:SHOWN]), MAX_NAME)
     table.add_column(no_wrap=True, overflow="ellipsis", width=width if has_text else None)
     if has_text:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for name, text in rows[:SHOWN]:
-        table.add_row(Text(escaped(name)), *([Text(one_line(text))] if has_text else []))
+    for name, text in shown:
+        table.add_row(Text(name), *([Text(text)] if has_text else []))
     return table
 
 
