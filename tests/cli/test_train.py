@@ -87,7 +87,7 @@ def test_minutes_end_a_run(pixel_llm, pictures):
 
 def test_weights_and_tokenizer_of_another_run_to_start_from(pixel_llm, pictures, trained_run):
     ended = pixel_llm(
-        "train", pictures, "--init-from", trained_run, "--max-steps", 1, "--out", "other", "--batch-size", 4
+        "train", pictures, "--init-from", trained_run, "--max-steps", 1, "--out", "other", "--learning-rate", "1e-6"
     )
     assert ended.status == 0
     assert "Tokenizer fitted" not in ended.err

@@ -164,18 +164,26 @@ def make_trainer(
 ) -> Trainer:
     """A Trainer over loaders of these samples, writing into the run folder."""
 
-    def make_dataset(samples: Sequence[Sample]) -> ImageCaptionDataset:
-        image_size = model.config.image_height_width
-        return ImageCaptionDataset(command.data, samples=samples, image_size=image_size, seed=command.training.seed)
+    def make_dataset(samples: Sequence[Sample], *, augment: bool) -> ImageCaptionDataset:
+        return ImageCaptionDataset(
+            command.data,
+            samples=samples,
+            image_size=model.config.image_height_width,
+            seed=command.training.seed,
+            augment=augment,
+        )
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
     train_loader = make_loader(
-        make_dataset(train_samples), batch_size=batch_size, shuffle=True, num_workers=num_workers
+        make_dataset(train_samples, augment=command.dataset.augment == "crop"),
+        batch_size=batch_size,
+        shuffle=True,
+        num_workers=num_workers,
     )
     val_loader = None
     if val_samples:
         val_loader = make_loader(
-            make_dataset(val_samples), batch_size=batch_size, shuffle=False, num_workers=num_workers
+            make_dataset(val_samples, augment=False), batch_size=batch_size, shuffle=False, num_workers=num_workers
         )
     return Trainer(
         model,

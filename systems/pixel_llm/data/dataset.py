@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from systems.pixel_llm.data.augmentation import random_crop
 from systems.pixel_llm.data.collate import CaptionBatch, CaptionItem, collate_captions
 from systems.pixel_llm.data.formats import shown
 from systems.pixel_llm.data.images import open_image
@@ -49,6 +50,7 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         image_size: (height, width) in pixels; not used with a transform of your own.
         seed: what is drawn at random follows from it.
         samples: takes the place of what would be read from the folder, as for one side of a split.
+        augment: cut each picture a little differently every epoch (`random_crop`); not with a transform of your own.
 
     Raises:
         DatasetError: the folder does not hold what the format asks for; the message names file and cure. Reading an
@@ -66,6 +68,7 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         *,
         seed: int = 0,
         samples: Sequence[Sample] | None = None,
+        augment: bool = False,
     ) -> None:
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable with a picture, found {type(transform).__name__}.")
@@ -77,7 +80,10 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         """One record a picture, sorted by name where they were read from the folder."""
         if not self.samples:
             raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")
+        if augment and transform is not None:
+            raise ConfigError("augment=True has no effect with a transform of your own: put a crop into the transform.")
         self.seed = seed
+        self.augment = augment
         self._user_transform = transform
         self._own_transform = None if self.preprocessing is None else make_transform(self.preprocessing)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -124,7 +130,10 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
     def _image(self, index: int, place: tuple[int, int, int]) -> Tensor:
         path = self.samples[index].image_path
         if self._own_transform is not None:
-            return self._own_transform.normalise(self._pixels(index, self._own_transform))
+            pixels = self._pixels(index, self._own_transform)
+            if self.augment:
+                pixels = random_crop(pixels, seed=derive_seed("augment", *place))
+            return self._own_transform.normalise(pixels)
         assert self._user_transform is not None
         picture = open_image(path)
         with _global_generators(derive_seed("transform", *place)):

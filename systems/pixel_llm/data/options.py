@@ -6,6 +6,7 @@ them. No torch is loaded by this module.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
@@ -29,6 +30,9 @@ class DataOptions:
     """Pictures a training step."""
     num_workers: int | None = None
     """Processes that read pictures. Left out: chosen by the number of processor cores and pictures."""
+    augment: Literal["crop", "none"] = "crop"
+    """What is done to pictures in training. crop: each is cut a little differently every epoch, which helps against
+    learning a small set by heart."""
     validation_fraction: float = 0.1
     """Share of the pictures held back for validation where no validation data is given."""
 

@@ -155,7 +155,11 @@ class PixelLLM(nn.Module):
         kept = weight[:rows]
         gradient = None if weight.grad is None else weight.grad[:rows].clone()
         weight.grad = None  # torch refuses a new shape beside a gradient of the old one
-        weight.data = torch.cat([kept, kept.new_zeros(rows - len(kept), kept.shape[1])])
+        resized = torch.cat([kept, kept.new_zeros(rows - len(kept), kept.shape[1])])
+        # While a result of an earlier forward is still held, autograd keeps the node that gathers this parameter's
+        # gradient, with the old shape in it, and would use it again. It forgets that node when the dtype changes.
+        weight.data = torch.empty(0, dtype=torch.float64, device=weight.device)
+        weight.data = resized
         embedding.num_embeddings = rows
         if gradient is not None and len(gradient) == rows:
             weight.grad = gradient
