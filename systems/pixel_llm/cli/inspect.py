@@ -4,18 +4,13 @@ A folder that cannot be read at all is a finding too: the summary and the JSON f
 """
 
 import json
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from systems.pixel_llm.cli.inspection_summary import print_summary
 from systems.pixel_llm.cli.options import InspectOptions
+from systems.pixel_llm.cli.scan_progress import scan_progress
 from systems.pixel_llm.data import find_format, read_samples, split_samples
 from systems.pixel_llm.data.inspection import Inspection, inspect_samples
 from systems.pixel_llm.data.inspection_checks import Check, check_inspection
@@ -26,8 +21,6 @@ from systems.pixel_llm.errors import DatasetError, PixelLLMError
 from systems.pixel_llm.evaluation.inspection_page import write_page
 
 __all__ = ["run"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -49,7 +42,7 @@ def run(options: InspectOptions) -> int:
     unpaired = UnpairedFiles()
     if options.data.is_dir():
         unpaired = find_unpaired(options.data, paired, caption_format=read.caption_format, manifest=read.manifest)
-    with _progress(len(set(paired))) as on_progress:
+    with scan_progress(len(set(paired))) as on_progress:
         inspection = inspect_samples(
             read.train, read.validation, image_size=options.image_size, max_seq_len=options.max_seq_len,
             unpaired=unpaired, num_workers=options.num_workers, on_progress=on_progress,
@@ -92,25 +85,6 @@ def _told_format(read: _Read, data: Path) -> str:
         return read.caption_format
     manifest = read.manifest.relative_to(data) if read.manifest.is_relative_to(data) else read.manifest
     return f"{read.caption_format}, {manifest}"
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal, else one line."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        logger.info("Looking at %d pictures.", total)
-        yield lambda count: None
-        return
-    columns = (
-        TextColumn("looking at pictures"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, expand=True, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda count: progress.advance(task, count)
 
 
 def _write_json(path: Path, read: _Read, inspection: Inspection, checks: tuple[Check, ...]) -> None:

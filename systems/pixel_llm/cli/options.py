@@ -28,10 +28,12 @@ __all__ = [
     "DemoOptions",
     "InspectOptions",
     "RunOptions",
+    "SplitOptions",
     "TrainCommand",
     "parse_caption",
     "parse_demo",
     "parse_inspect",
+    "parse_split",
     "parse_train",
 ]
 
@@ -150,6 +152,39 @@ class InspectOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Divide a folder of captioned pictures for training, validation and test, once and for all.
+
+    Copies of a picture, and pictures that look the same, are kept on one side. Writes train.json, val.json and
+    test.json, which train takes with --manifest and --val-manifest.
+    """
+
+    data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Folder of captioned pictures."""
+    out: Path
+    """Folder to write the files to."""
+    val: float = 0.1
+    """Share of the pictures for validation."""
+    test: float = 0.1
+    """Share of the pictures for a test at the very end."""
+    manifest: Path | None = None
+    """JSON file of picture names and captions. Left out: found by looking."""
+    seed: int = 0
+    """Another one makes another split."""
+    num_workers: int | None = None
+    """Pictures looked at side by side. Left out: as many as processor cores."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ConfigError(f"num_workers must be at least 1, not {self.num_workers}.")
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise ConfigError(
+                f"val={self.val} and test={self.test} must be at least 0, and together less than 1: the rest is for "
+                "training."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions:
     """Learn to caption drawn shapes and say how well it went on shapes never seen."""
 
@@ -222,6 +257,11 @@ def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
     """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return tyro.cli(InspectOptions, prog="pixel-llm inspect", args=arguments, registry=FLAG_VALUES)
+
+
+def parse_split(arguments: Sequence[str]) -> SplitOptions:
+    """The command line of `split`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return tyro.cli(SplitOptions, prog="pixel-llm split", args=arguments, registry=FLAG_VALUES)
 
 
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:
