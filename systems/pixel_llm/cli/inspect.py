@@ -4,7 +4,8 @@ A folder that cannot be read at all is a finding too: the summary and the JSON f
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,10 @@ def run(options: InspectOptions) -> int:
     """Run the command; the exit status is 1 where training should not start."""
     read = _read_data(options)
     paired = [sample.image_path for sample in (*read.train, *read.validation)]
-    unpaired = UnpairedFiles()
-    if options.data.is_dir():
-        unpaired = find_unpaired(options.data, paired, caption_format=read.caption_format, manifest=read.manifest)
     with scan_progress(len(set(paired))) as on_progress:
         inspection = inspect_samples(
             read.train, read.validation, image_size=options.image_size, max_seq_len=options.max_seq_len,
-            unpaired=unpaired, num_workers=options.num_workers, on_progress=on_progress,
+            unpaired=_unpaired(options, read, paired), num_workers=options.num_workers, on_progress=on_progress,
         )  # fmt: skip
     checks = check_inspection(inspection, problem=read.problem)
     data, read_as = str(options.data), _told_format(read, options.data)
@@ -76,6 +74,14 @@ def _read_data(options: InspectOptions) -> _Read:
     except DatasetError as error:
         read.problem = str(error)
     return read
+
+
+def _unpaired(options: InspectOptions, read: _Read, paired: Sequence[Path]) -> UnpairedFiles:
+    if not options.data.is_dir():
+        return UnpairedFiles()
+    found = find_unpaired(options.data, paired, caption_format=read.caption_format, manifest=read.manifest)
+    # Who names a manifest may mean to use a part of the pictures.
+    return found if options.manifest is None else replace(found, pictures=())
 
 
 def _told_format(read: _Read, data: Path) -> str:

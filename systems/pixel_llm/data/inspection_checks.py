@@ -152,8 +152,8 @@ def _split_checks(inspection: Inspection) -> Iterator[Check]:
     if inspection.duplicates:
         yield Check(
             "duplicates", "warn",
-            f"{_counted(alike, 'picture')} in {_counted(len(inspection.duplicates), 'group')} of near-duplicates; "
-            f"{_counted(copies, 'exact copy', 'exact copies')}",
+            f"{_counted(alike, 'picture')} in {_counted(len(inspection.duplicates), 'group')} of near-duplicates"
+            + (f"; {_counted(copies, 'exact copy', 'exact copies')}" if copies else ""),
             "A picture seen more often counts more. Several captions of one picture belong to one entry.",
         )  # fmt: skip
     else:
@@ -171,7 +171,8 @@ def _split_checks(inspection: Inspection) -> Iterator[Check]:
             "validation", "warn",
             f"{_part(leaked, len(inspection.validation_samples), 'validation picture')} nearly or quite the same as "
             "one in training",
-            "The validation score will look better than it is. Keep one of each, or give --val a folder of its own.",
+            "The validation score will look better than it is. Divide the pictures with pixel-llm split, which keeps "
+            "such pictures together, or give --val a folder of its own.",
         )  # fmt: skip
     else:
         yield Check(
