@@ -71,6 +71,13 @@ def test_neighbours_of_neighbours_are_one_group():
     assert groups_of_near_duplicates([chain[0], chain[2], chain[1], chain[0]]) == [[0, 1, 2, 3]]
 
 
+def test_many_pictures_of_one_scene_are_one_group():
+    draw = np.random.default_rng(0)
+    scene = [Fingerprint(77, row.tobytes()) for row in draw.integers(100, 108, (5000, 48), dtype=np.uint8)]
+    other = Fingerprint(~77 & (2**64 - 1), GRAY)
+    assert groups_of_near_duplicates([*scene, other]) == [list(range(5000))]
+
+
 def test_nothing_has_no_groups():
     assert groups_of_near_duplicates([]) == []
     assert groups_of_near_duplicates([Fingerprint(1, GRAY)]) == []

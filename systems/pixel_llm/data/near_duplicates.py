@@ -7,7 +7,7 @@ of 64 bits, cut into six bands, at least two bands are equal, so only fingerprin
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ MAX_COLOUR_DIFFERENCE = 6.0
 
 # Two bands more than MAX_DISTANCE can spoil. Together they are the 64 bits.
 _BANDS = ((0, 11), (11, 22), (22, 33), (33, 44), (44, 54), (54, 64))
+_MAX_APART = 1000
+"""Of more fingerprints with two equal bands, each is compared with its nearest only, to bound the time."""
 _COLOURS_SIDE = 4
 _HASH_SIZE = (9, 8)
 
@@ -57,47 +59,67 @@ def groups_of_near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[
 
     Chains count: where A is near B and B near C, all three are one group.
     """
-    unique = list(dict.fromkeys(fingerprints))
+    # In the order of their colours: where many pictures share a hash, like ones stand side by side.
+    unique = sorted(set(fingerprints), key=lambda each: (each.hash, each.colours))
     place = {each: index for index, each in enumerate(unique)}
     hashes = np.array([each.hash for each in unique], np.uint64)
     colours = np.frombuffer(b"".join(each.colours for each in unique), np.uint8).reshape(-1, 3 * _COLOURS_SIDE**2)
-    leader = list(range(len(unique)))
-    for first, second in _near_pairs(hashes, colours):
-        _join(leader, first, second)
+    labels = _labels_of_groups(hashes, colours)
     groups: dict[int, list[int]] = {}
     for index, each in enumerate(fingerprints):
-        groups.setdefault(_find(leader, place[each]), []).append(index)
+        groups.setdefault(labels[place[each]], []).append(index)
     return sorted(group for group in groups.values() if len(group) > 1)
 
 
-def _near_pairs(hashes: NDArray[np.uint64], colours: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Pairs of indices whose hash and colours are close, some of them more than once."""
+def _labels_of_groups(hashes: NDArray[np.uint64], colours: NDArray[np.uint8]) -> list[int]:
+    """A number for each fingerprint, the same for those of one group."""
+    labels = np.arange(len(hashes))
     for two_bands in itertools.combinations(_BANDS, 2):
-        mask = np.uint64(sum((1 << end) - (1 << start) for start, end in two_bands))
-        order = np.argsort(hashes & mask, kind="stable")
-        keys, sorted_hashes = (hashes & mask)[order], hashes[order]
-        # Neighbours one apart, then two apart and so on, as long as any share a key: all in numpy, none twice.
+        keys = hashes & np.uint64(sum((1 << end) - (1 << start) for start, end in two_bands))
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        # Neighbours one apart, then two apart and so on, as long as any share a key: none is compared twice.
         left = np.arange(len(order) - 1)
-        for apart in itertools.count(1):
+        for apart in range(1, _MAX_APART + 1):
             left = left[left + apart < len(order)]
             left = left[keys[left] == keys[left + apart]]
+            if len(left) and apart & (apart - 1) == 0:  # now and then: it costs as much as some comparisons
+                left = left[_is_in_several_groups(keys, labels[order])[left]]
             if not len(left):
                 break
-            distance = np.bitwise_count(sorted_hashes[left] ^ sorted_hashes[left + apart])
-            near = left[distance <= MAX_DISTANCE]
-            first, second = order[near], order[near + apart]
+            first, second = order[left], order[left + apart]
+            is_open = labels[first] != labels[second]
+            first, second = first[is_open], second[is_open]
+            is_near = np.bitwise_count(hashes[first] ^ hashes[second]) <= MAX_DISTANCE
+            first, second = first[is_near], second[is_near]
             difference = np.abs(colours[first].astype(np.int16) - colours[second]).mean(axis=1)
             is_same = difference <= MAX_COLOUR_DIFFERENCE
-            yield from zip(first[is_same].tolist(), second[is_same].tolist(), strict=True)
+            _join(labels, first[is_same], second[is_same])
+    found: list[int] = labels.tolist()
+    return found
 
 
-def _find(leader: list[int], index: int) -> int:
-    while leader[index] != index:
-        leader[index] = leader[leader[index]]
-        index = leader[index]
-    return index
+def _is_in_several_groups(keys: NDArray[np.uint64], labels: NDArray[np.int_]) -> NDArray[np.bool_]:
+    """For each of some sorted keys, whether those that share it have more than one label: else nothing is left to find.
+
+    Without this, ten thousand pictures of one scene would be compared all with all.
+    """
+    is_start = np.ones(len(keys), np.bool_)
+    is_start[1:] = keys[1:] != keys[:-1]
+    starts = np.flatnonzero(is_start)
+    is_mixed = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
+    several: NDArray[np.bool_] = is_mixed[np.cumsum(is_start) - 1]
+    return several
 
 
-def _join(leader: list[int], first: int, second: int) -> None:
-    first, second = _find(leader, first), _find(leader, second)
-    leader[max(first, second)] = min(first, second)
+def _join(labels: NDArray[np.int_], first: NDArray[np.int_], second: NDArray[np.int_]) -> None:
+    """Give each of these pairs, and all that has their labels, one label: the least, which is an index of the group."""
+    while len(first):
+        one, other = labels[first], labels[second]
+        least = np.minimum(one, other)
+        np.minimum.at(labels, one, least)
+        np.minimum.at(labels, other, least)
+        while (labels != (shorter := labels[labels])).any():
+            labels[:] = shorter
+        is_open = labels[first] != labels[second]
+        first, second = first[is_open], second[is_open]
