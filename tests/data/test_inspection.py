@@ -86,9 +86,12 @@ def test_a_thousand_pictures_are_enough(tmp_path):
     assert group.num_copies == 999
 
 
-@pytest.mark.parametrize(("bad", "status"), [(0, "ok"), (1, "warn"), (2, "stop"), (100, "stop")])
-def test_too_many_unreadable_pictures_stop(tmp_path, bad, status):
-    samples = write_photographs(tmp_path, 100)
+@pytest.mark.parametrize(
+    ("count", "bad", "status"),
+    [(100, 0, "ok"), (200, 2, "warn"), (100, 2, "stop"), (20, 1, "warn"), (20, 20, "stop"), (1, 1, "stop")],
+)
+def test_too_many_unreadable_pictures_stop(tmp_path, count, bad, status):
+    samples = write_photographs(tmp_path, count)
     for sample in samples[:bad]:
         sample.image_path.write_bytes(b"no picture")
     inspection = inspect_samples(samples)

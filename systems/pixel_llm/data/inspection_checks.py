@@ -15,7 +15,7 @@ ADVISED_PICTURES = 1_000
 """The least for basic learning, by the training guide."""
 
 MAX_BAD_SHARE = 0.01
-"""More unreadable pictures than this share are no accident: training stops, too."""
+"""More unreadable pictures than this share are no accident: training stops, too. A single one stops neither."""
 
 MAX_SMALLER_SHARE = 0.1
 MAX_CUT_SHARE = 0.01
@@ -95,7 +95,7 @@ def _readable(inspection: Inspection) -> Check:
     advice = "Replace them or take them out; training skips them."
     if bad == count:
         return Check("readable pictures", "stop", found, "There is nothing to train on: replace the files.")
-    if inspection.bad_share > MAX_BAD_SHARE:
+    if bad > 1 and inspection.bad_share > MAX_BAD_SHARE:
         return Check(
             "readable pictures", "stop", found,
             f"Above {_share(MAX_BAD_SHARE)} it is no accident: find out what happened to them, or take them out.",
