@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-BENCHMARKS = ("train_step", "startup")
+BENCHMARKS = ("train_step", "encode_once", "startup")
 
 
 def main() -> None:

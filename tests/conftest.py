@@ -4,8 +4,11 @@ The thread count is set before anything imports torch, so that the two test proc
 fight, sums come out the same everywhere, and commands started by a test inherit it.
 """
 
+import io
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +81,36 @@ def tiny_picture_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write_folder
+
+
+@pytest.fixture
+def write_bad_pictures() -> Callable[[Path], list[Path]]:
+    """Call it with a folder: it puts there one of each kind of file that is no picture, and gives their paths back."""
+
+    def write(folder: Path) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = io.BytesIO()
+        draw_shape("red", "circle", (160, 120)).save(whole, "JPEG")
+        header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)  # 60,000 x 60,000 pixels of RGB
+        bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(1000)))
+        contents = {
+            "bad_truncated.jpg": whole.getvalue()[: len(whole.getvalue()) // 2],
+            "bad_empty.png": b"",
+            "bad_text.jpg": b"this is text",
+            "bad_bomb.png": bomb,
+        }
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        os.mkfifo(folder / "bad_pipe.jpg")
+        (folder / "bad_loop.jpg").symlink_to("bad_loop.jpg")
+        (folder / "bad_folder.png").mkdir()
+        return sorted([*folder.glob("bad_*"), folder / "bad_absent.jpg"])
+
+    return write
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def draw_shape(colour: str, shape: str, size: tuple[int, int]) -> Image.Image:

@@ -171,7 +171,9 @@ def test_a_single_picture_is_trained_on_without_validation(pixel_llm, pictures):
 def test_a_picture_that_cannot_be_decoded_is_told_by_name_alone(pixel_llm, pictures, workers):
     for picture in pictures.glob("*.png"):
         truncate(picture)
-    ended = pixel_llm("train", pictures, TINY, "--num-workers", workers, "--epochs", 1, "--out", "run")
+    ended = pixel_llm(
+        "train", pictures, TINY, "--num-workers", workers, "--on-bad-sample", "raise", "--epochs", 1, "--out", "run"
+    )  # fmt: skip
     assert (ended.status, ended.out) == (1, "")
     assert re.fullmatch(r"pixel-llm: pictures/picture_\d\d\.png cannot be decoded: .*", ended.err.splitlines()[-1])
     assert "worker process" not in ended.err

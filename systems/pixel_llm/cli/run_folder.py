@@ -1,4 +1,7 @@
-"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`."""
+"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`.
+
+Where pictures could not be read, `bad_pictures.jsonl` lists them.
+"""
 
 import re
 import tomllib
@@ -36,6 +39,11 @@ class RunFolder:
     def options(self) -> Path:
         """The options as they were resolved."""
         return self.path / OPTIONS_FILE
+
+    @property
+    def bad_pictures(self) -> Path:
+        """The pictures that could not be read; there only if there are such."""
+        return self.path / "bad_pictures.jsonl"
 
     @property
     def samples(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from systems.pixel_llm.cli.bad_pictures import BadPictureList
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
 from systems.pixel_llm.cli.run_folder import (
@@ -171,6 +172,8 @@ def make_trainer(
             image_size=model.config.image_height_width,
             seed=command.training.seed,
             augment=augment,
+            on_bad_sample=command.dataset.on_bad_sample,
+            caption_choice=command.dataset.caption_choice,
         )
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
@@ -185,6 +188,11 @@ def make_trainer(
         val_loader = make_loader(
             make_dataset(val_samples, augment=False), batch_size=batch_size, shuffle=False, num_workers=num_workers
         )
+    bad_pictures = BadPictureList(
+        folder.bad_pictures,
+        num_pictures=len(train_samples) + len(val_samples),
+        max_share=command.dataset.max_bad_share,
+    )
     return Trainer(
         model,
         train_loader,
@@ -194,7 +202,7 @@ def make_trainer(
         checkpoint_interval=command.run.checkpoint_interval,
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
-        callbacks=[SamplePanel(model, val_samples)],
+        callbacks=[bad_pictures, SamplePanel(model, val_samples)],
         options=command.training,
     )
 
@@ -208,6 +216,11 @@ def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped
         print(f"training loss: {history['train_losses'][-1]:.4f}")
     print(f"contact sheet: {folder.samples}")
     print(f"training curve: {folder.curve}")
+    if trainer.bad_pictures:
+        logger.warning(
+            "%d pictures could not be read and were left out: %s lists them.",
+            len(trainer.bad_pictures), folder.bad_pictures,
+        )  # fmt: skip
     if stopped_by:
         logger.info(
             "Stopped early. To go on: pixel-llm train %s --out %s --resume",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from systems.pixel_llm.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from systems.pixel_llm.data.collate import CaptionBatch, collate_captions
+    from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, collate_captions
     from systems.pixel_llm.data.dataset import ImageCaptionDataset
     from systems.pixel_llm.data.formats import find_format
     from systems.pixel_llm.data.images import open_image
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from systems.pixel_llm.data.transforms import make_transform
 
 __all__ = [
+    "BadPicture",
     "CaptionBatch",
     "DataOptions",
     "ImageCaptionDataset",
@@ -37,6 +38,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "BadPicture": "systems.pixel_llm.data.collate",
         "CaptionBatch": "systems.pixel_llm.data.collate",
         "DataOptions": "systems.pixel_llm.data.options",
         "ImageCaptionDataset": "systems.pixel_llm.data.dataset",

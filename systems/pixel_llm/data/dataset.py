@@ -3,7 +3,8 @@
 It reads the samples once, then opens a picture each time one is asked for. All that is drawn at random for an item
 (which of several captions, what the user's transform draws) follows from (seed, epoch, index), so neither the number
 of workers nor the moment of a restart can change it. The epoch lies in shared memory, where worker processes that
-live on from epoch to epoch see it change.
+live on from epoch to epoch see it change. A picture that cannot be read is an error, or is left out of its batch: then
+the item is a `BadPicture`, so that no other item moves.
 """
 
 import operator
@@ -12,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,12 +23,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from systems.pixel_llm.data.augmentation import random_crop
-from systems.pixel_llm.data.collate import CaptionBatch, CaptionItem, collate_captions
+from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, DatasetItem, collate_captions
 from systems.pixel_llm.data.formats import shown
 from systems.pixel_llm.data.images import open_image
+from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
 from systems.pixel_llm.data.samples import Sample, read_samples
 from systems.pixel_llm.data.transforms import PictureTransform, make_transform
-from systems.pixel_llm.errors import ConfigError, DatasetError
+from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
 from systems.pixel_llm.preprocessing import Preprocessing
 from systems.pixel_llm.seeding import derive_seed
 
@@ -37,8 +39,12 @@ _MAX_KEPT_BYTES = 2**30
 """Scaled pictures kept in memory, so that later epochs need not decode again: some 28,000 of 112 x 112 pixels."""
 
 
-class ImageCaptionDataset(Dataset[CaptionItem]):
+class ImageCaptionDataset(Dataset[DatasetItem]):
     """The captioned pictures of a folder; `dataset[i]` is `{"image": [3, H, W] float32, "caption", "image_path"}`.
+
+    With `caption_choice="all"` it has "captions", a list, in the place of "caption". With `on_bad_sample="skip"` it is
+    a `BadPicture` (path, reason) where the picture cannot be read; the collate function leaves those out of the batch
+    and names them there under "bad_pictures".
 
     Args:
         dataset_dir: the folder that holds the pictures.
@@ -51,10 +57,13 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         seed: what is drawn at random follows from it.
         samples: takes the place of what would be read from the folder, as for one side of a split.
         augment: cut each picture a little differently every epoch (`random_crop`); not with a transform of your own.
+        on_bad_sample: a picture that cannot be read is an error ("raise"), or its batch is smaller by one ("skip").
+        caption_choice: of several captions of a picture, one drawn anew each epoch ("sample"), the first, or all; with
+            "all" the model looks at the picture once and learns every caption.
 
     Raises:
         DatasetError: the folder does not hold what the format asks for; the message names file and cure. Reading an
-            item raises it too, where the picture cannot be opened.
+            item raises it too, where the picture cannot be opened and `on_bad_sample` is "raise".
         ConfigError: an argument is not of the kind told here.
     """
 
@@ -69,11 +78,15 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         seed: int = 0,
         samples: Sequence[Sample] | None = None,
         augment: bool = False,
+        on_bad_sample: BadSamplePolicy = "raise",
+        caption_choice: CaptionChoice = "sample",
     ) -> None:
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable with a picture, found {type(transform).__name__}.")
         if not isinstance(image_size, (tuple, list)):
             raise ConfigError(f"image_size must be (height, width), two whole numbers above 0, not {image_size!r}.")
+        _check_choice("on_bad_sample", on_bad_sample, get_args(BadSamplePolicy))
+        _check_choice("caption_choice", caption_choice, get_args(CaptionChoice))
         self.preprocessing = Preprocessing(image_size=tuple(image_size)) if transform is None else None  # type: ignore[arg-type]
         self.dataset_dir = Path(dataset_dir)
         self.samples = read_samples(dataset_dir, caption_format, manifest_file) if samples is None else list(samples)
@@ -84,6 +97,8 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
             raise ConfigError("augment=True has no effect with a transform of your own: put a crop into the transform.")
         self.seed = seed
         self.augment = augment
+        self.on_bad_sample = on_bad_sample
+        self.caption_choice = caption_choice
         self._user_transform = transform
         self._own_transform = None if self.preprocessing is None else make_transform(self.preprocessing)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -99,24 +114,30 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
         """Draw captions and transforms for this epoch from now on, in worker processes too."""
         self._epoch.fill_(epoch)
 
-    def get_collate_fn(self) -> Callable[[Sequence[CaptionItem]], CaptionBatch]:
+    def get_collate_fn(self) -> Callable[[Sequence[DatasetItem]], CaptionBatch]:
         """What a DataLoader needs as `collate_fn` to make `{"images", "captions", "image_paths"}` of these items."""
         return collate_captions
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> CaptionItem:
+    def __getitem__(self, index: int) -> DatasetItem:
         index = operator.index(index)
         if not -len(self.samples) <= index < len(self.samples):
             raise IndexError(f"The dataset has {len(self.samples)} samples; there is none at {index}.")
         index %= len(self.samples)
         sample, place = self.samples[index], (self.seed, int(self._epoch), index)
-        return {
-            "image": self._image(index, place),
-            "caption": sample.captions[derive_seed("caption", *place) % len(sample.captions)],
-            "image_path": str(sample.image_path),
-        }
+        path = str(sample.image_path)
+        try:
+            image = self._image(index, place)
+        except DatasetError as error:
+            if self.on_bad_sample == "skip":
+                return BadPicture(path, str(error))
+            raise DatasetError(f"{error} (on_bad_sample='skip' leaves such pictures out.)") from error
+        if self.caption_choice == "all":
+            return {"image": image, "captions": list(sample.captions), "image_path": path}
+        drawn = derive_seed("caption", *place) % len(sample.captions) if self.caption_choice == "sample" else 0
+        return {"image": image, "caption": sample.captions[drawn], "image_path": path}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the pictures kept: a copy reads its own."""
@@ -151,6 +172,14 @@ class ImageCaptionDataset(Dataset[CaptionItem]):
                 self._kept[index] = pixels
                 self._kept_bytes += pixels.nbytes
         return pixels
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}. "
+            f"{nearest_name_hint(str(value), allowed)}"
+        )
 
 
 def _checked(image: object, path: Path) -> Tensor:

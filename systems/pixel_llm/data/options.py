@@ -10,7 +10,10 @@ from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["DataOptions"]
+__all__ = ["BadSamplePolicy", "CaptionChoice", "DataOptions"]
+
+BadSamplePolicy = Literal["skip", "raise"]
+CaptionChoice = Literal["sample", "first", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,13 @@ class DataOptions:
     learning a small set by heart."""
     validation_fraction: float = 0.1
     """Share of the pictures held back for validation where no validation data is given."""
+    caption_choice: CaptionChoice = "all"
+    """Which captions of a picture that has several: one drawn anew each epoch, the first, or all. With all, the model
+    looks at the picture once and learns every caption."""
+    on_bad_sample: BadSamplePolicy = "skip"
+    """A picture that cannot be read is left out and listed in the run folder (skip), or ends the run (raise)."""
+    max_bad_share: float = 0.01
+    """Stop when more than this share of the pictures cannot be read. A single one never stops a run."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -43,3 +53,5 @@ class DataOptions:
             raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(f"validation_fraction must be above 0 and below 1, not {self.validation_fraction}.")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ConfigError(f"max_bad_share must be between 0 and 1, not {self.max_bad_share}.")

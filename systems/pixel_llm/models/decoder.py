@@ -59,13 +59,18 @@ class TextDecoder(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(config, layer) for layer in range(config.text_num_layers))
         self.norm = nn.LayerNorm(width)
 
-    def look_at(self, image_features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Image features [B, N, D] -> of each block the picture's keys and values, each [B, K, N, E]."""
+    def look_at(self, image_features: Tensor, image_index: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Image features [B, N, D] -> of each block the picture's keys and values, each [B, K, N, E].
+
+        With `image_index` [C], the rows of C captions, each [C, K, N, E]: computed once a picture, then copied.
+        """
         batch, num_tokens, _ = image_features.shape
         projected = self.cross_keys_values(image_features)
         projected = projected.view(batch, num_tokens, len(self.blocks), 2, self.num_heads, -1)
         # [layers, 2, B, K, N, E], laid out once, so that no block or generated token gathers it again.
         keys_values = projected.permute(2, 3, 0, 4, 1, 5).contiguous()
+        if image_index is not None:
+            keys_values = keys_values.index_select(2, image_index)
         return [(layer[0], layer[1]) for layer in keys_values]
 
     def forward(

@@ -63,16 +63,25 @@ class PixelLLM(nn.Module):
         """What `model(images, captions)` should say: ids [B, T] on the model's device, -100 at padding."""
         return self.encode_captions(captions).targets.to(self.device)
 
-    def forward(self, images: Tensor, captions: Sequence[str] | Tensor, *, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        captions: Sequence[str] | Tensor,
+        *,
+        positions: Tensor | None = None,
+        image_index: Tensor | None = None,
+    ) -> Tensor:
         """Logits of each next token.
 
         Args:
             images: [B, 3, H, W], normalised as `preprocessing` tells.
-            captions: B strings, or their ids [B, T] as in `TokenBatch.input_ids`.
-            positions: [N] places in the flattened [B * T] for which logits are wanted; all if left out.
+            captions: C strings, or their ids [C, T] as in `TokenBatch.input_ids`.
+            positions: [N] places in the flattened [C * T] for which logits are wanted; all if left out.
+            image_index: [C] int64, the row in `images` of each caption's picture, which is encoded once however many
+                captions it has; left out, C is B and each picture has one caption.
 
         Returns:
-            [B, T, V], or [N, V] with `positions`.
+            [C, T, V], or [N, V] with `positions`.
 
         Raises:
             ConfigError: the pictures have another shape or the captions another number than expected.
@@ -81,11 +90,17 @@ class PixelLLM(nn.Module):
             input_ids = captions
         else:
             input_ids = self.encode_captions(captions).input_ids.to(images.device)
-        if len(input_ids) != len(images):
+        if image_index is None and len(input_ids) != len(images):
             raise ConfigError(
-                f"Expected one caption a picture, found {len(images)} pictures, {len(input_ids)} captions."
+                f"Expected one caption a picture, found {len(images)} pictures, {len(input_ids)} captions. Where "
+                "pictures have several, image_index tells which picture each belongs to."
             )
-        return self.decode(input_ids, self.encode_images(images), positions=positions)
+        if image_index is not None and image_index.shape != (len(input_ids),):
+            raise ConfigError(
+                f"Expected image_index to tell of each of the {len(input_ids)} captions its picture; its shape is "
+                f"{list(image_index.shape)}."
+            )
+        return self.decode(input_ids, self.encode_images(images), positions=positions, image_index=image_index)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] normalised pixels -> image features [B, N, D].
@@ -108,11 +123,14 @@ class PixelLLM(nn.Module):
         image_features: Tensor,
         *,
         positions: Tensor | None = None,
+        image_index: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Logits [B, T, V] ([N, V] with `positions`) of the next tokens after `input_ids` [B, T].
+        """Logits [C, T, V] ([N, V] with `positions`) of the next tokens after `input_ids` [C, T].
 
-        With a `cache` (see `make_cache`), `input_ids` are the tokens after those it holds, and it is extended.
+        `image_index` [C] tells of each caption the row of its picture in `image_features`; left out, they are as many.
+        With a `cache` (see `make_cache`), `input_ids` are the tokens after those it holds, and it is extended; what it
+        knows of the pictures takes the place of `image_features` and `image_index`.
 
         Raises:
             ConfigError: there are more tokens than `config.max_seq_len`.
@@ -123,7 +141,7 @@ class PixelLLM(nn.Module):
                 f"Found captions of {length} tokens; this model was made with max_seq_len={self.config.max_seq_len}. "
                 "Cut them, or make the model with a larger one."
             )
-        keys_values = self.decoder.look_at(image_features) if cache is None else cache.cross_keys_values
+        keys_values = self.decoder.look_at(image_features, image_index) if cache is None else cache.cross_keys_values
         logits: Tensor = self.decoder(input_ids, keys_values, positions=positions, cache=cache)
         return logits
 

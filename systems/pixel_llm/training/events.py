@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "BadPictureEvent",
     "Callback",
     "CheckpointEvent",
     "EpochEvent",
@@ -50,6 +51,14 @@ class StepEvent(Event):
     """Mean over tokens, nats; None before the first log interval has passed."""
     learning_rate: float
     images_per_second: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadPictureEvent(Event):
+    """A picture could not be read and is left out of its batch; told once a picture."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

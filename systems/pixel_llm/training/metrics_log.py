@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MetricsLog", "read_metrics"]
+__all__ = ["MetricsLog", "append_json_line", "read_metrics"]
 
 
 class MetricsLog:
@@ -23,14 +23,20 @@ class MetricsLog:
     def append(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one line. A number that is not finite becomes null: JSON has no NaN."""
         record = {"kind": kind, **{name: _json_value(value) for name, value in values.items()}}
-        line = json.dumps(record, ensure_ascii=False)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            if file.tell() > 0:
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":  # a line torn by a kill: close it, so that only that one is lost
-                    file.write(b"\n")
-            file.write(line.encode() + b"\n")
+        append_json_line(self.path, record)
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line; the file and its folder are made if need be."""
+    # The name of a file may hold bytes that are no text: they become the escapes that JSON has for them.
+    line = json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if file.tell() > 0:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":  # a line torn by a kill: close it, so that only that one is lost
+                file.write(b"\n")
+        file.write(line + b"\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

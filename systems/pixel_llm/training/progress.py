@@ -16,6 +16,7 @@ from rich.table import Column
 from rich.text import Text
 
 from systems.pixel_llm.training.events import (
+    BadPictureEvent,
     Callback,
     CheckpointEvent,
     EpochEvent,
@@ -49,7 +50,7 @@ def shown_progress(progress: str) -> Iterator[list[Callback]]:
 
 
 class LogLines:
-    """Writes a line to the log for each log interval, validation, epoch and checkpoint.
+    """Writes a line to the log for each log interval, validation, epoch, checkpoint and picture left out.
 
     Those of log intervals are of `step_level`: above a bar, which shows the same, they would only scroll the rest away.
     """
@@ -70,6 +71,8 @@ class LogLines:
             logger.info("%s | validation loss %.4f%s", _position(event), event.loss, " (best)" if event.is_best else "")
         elif isinstance(event, EpochEvent):
             logger.info("epoch %d complete | train loss %.4f", event.epoch, event.train_loss)
+        elif isinstance(event, BadPictureEvent):
+            logger.warning("Left out: %s", event.reason)
         elif isinstance(event, CheckpointEvent):
             logger.info("checkpoint %s", event.path)
         elif isinstance(event, RunEndEvent):

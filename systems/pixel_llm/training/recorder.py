@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from systems.pixel_llm.data.collate import BadPicture
 from systems.pixel_llm.errors import TrainingError
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.events import (
+    BadPictureEvent,
     Callback,
     CheckpointEvent,
     EpochEvent,
@@ -44,6 +46,8 @@ class RunRecorder:
         """The callbacks that show the run to a person; the Trainer swaps in a progress bar for the time of a run."""
         self.budget: RunBudget | None = None
         self.state = TrainState()
+        self.bad_pictures: dict[str, str] = {}
+        """Path -> reason of the pictures that batches came without."""
         self.clock: Callable[[], float] = time.monotonic
         """Where the time is read, in seconds from any beginning."""
         self._last_look = self.clock()
@@ -58,8 +62,9 @@ class RunRecorder:
         """Begin to measure a log interval."""
         self._interval_loss: float | None = None
         self._images_per_second: float | None = None
+        self._captions_per_second: float | None = None
         self._interval_loss_sum.zero_()
-        self._interval_tokens = self._interval_images = 0
+        self._interval_tokens = self._interval_images = self._interval_captions = 0
         self._interval_started = self.clock()
 
     def adopt(self, state: TrainState) -> None:
@@ -72,7 +77,7 @@ class RunRecorder:
         self.state.begin_epoch(epoch)
         self._epoch_loss_sum.zero_()
 
-    def add_step(self, loss: Tensor, *, num_tokens: int, num_images: int) -> None:
+    def add_step(self, loss: Tensor, *, num_tokens: int, num_images: int, num_captions: int) -> None:
         """Count one optimizer step: `loss` is the detached mean over its `num_tokens` supervised tokens."""
         state = self.state
         weighted = loss.double() * num_tokens
@@ -80,10 +85,15 @@ class RunRecorder:
         self._interval_loss_sum += weighted
         self._interval_tokens += num_tokens
         self._interval_images += num_images
+        self._interval_captions += num_captions
         state.epoch_num_tokens += num_tokens
-        state.step += 1
-        state.batch_in_epoch += 1
         state.samples_seen += num_images
+        self.pass_batch()
+
+    def pass_batch(self) -> None:
+        """Count one batch of the order as done, trained on or empty."""
+        self.state.step += 1
+        self.state.batch_in_epoch += 1
 
     def read_losses(self) -> None:
         """Bring the epoch's loss from the device into the state.
@@ -164,7 +174,8 @@ class RunRecorder:
         """A step is done; every `log_interval` steps its figures are measured and logged."""
         self.tick()
         self.advance_progress(step=self.state.step)
-        is_logged = self.state.step % self.log_interval == 0
+        # An interval of nothing but empty batches has no loss to tell: it goes on.
+        is_logged = self.state.step % self.log_interval == 0 and self._interval_tokens > 0
         if is_logged:
             self.read_losses()
             self._measure_interval()
@@ -172,12 +183,20 @@ class RunRecorder:
                 "train",
                 loss=self._interval_loss,
                 images_per_second=self._images_per_second,
+                captions_per_second=self._captions_per_second,
                 learning_rate=learning_rate,
             )
         self._emit(
             StepEvent, is_logged=is_logged, loss=self._interval_loss, images_per_second=self._images_per_second,
             learning_rate=learning_rate,
         )  # fmt: skip
+
+    def tell_bad_pictures(self, bad_pictures: Iterable[BadPicture]) -> None:
+        """A batch came without these: each is told when it is first met."""
+        for bad in bad_pictures:
+            if bad.path not in self.bad_pictures:
+                self.bad_pictures[bad.path] = bad.reason
+                self._emit(BadPictureEvent, path=bad.path, reason=bad.reason)
 
     def tell_validation(self, loss: float) -> None:
         """Validation is done: into the history, the log, and to the callbacks."""
@@ -206,9 +225,11 @@ class RunRecorder:
 
     def _measure_interval(self) -> None:
         loss = self._interval_loss_sum.item() / max(self._interval_tokens, 1)
-        images_per_second = self._interval_images / max(self.clock() - self._interval_started, 1e-9)
+        seconds = max(self.clock() - self._interval_started, 1e-9)
+        images_per_second, captions_per_second = self._interval_images / seconds, self._interval_captions / seconds
         self.restart_interval()
-        self._interval_loss, self._images_per_second = loss, images_per_second
+        self._interval_loss = loss
+        self._images_per_second, self._captions_per_second = images_per_second, captions_per_second
 
     def _log(self, kind: str, **values: Any) -> None:
         state = self.state

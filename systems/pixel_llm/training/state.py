@@ -21,9 +21,9 @@ class TrainState:
     epoch: int = 0
     """Completed epochs."""
     batch_in_epoch: int = 0
-    """Batches of the current epoch already trained on."""
+    """Batches of the current epoch that are done."""
     step: int = 0
-    """Optimizer steps."""
+    """Optimizer steps, counting the batches of which no picture could be read."""
     samples_seen: int = 0
     elapsed_seconds: float = 0.0
     """Training and validation, over all resumes."""

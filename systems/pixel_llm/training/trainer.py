@@ -3,7 +3,8 @@
 `train` goes on epoch after epoch until the budget ends (`budget.py`). An epoch takes its batches in an order that
 follows from (seed, epoch) (`batches.py`); a step turns captions into ids, computes logits where a target exists, and
 minimises the mean loss over those tokens. Where the run stands is one object (`state.py`), saved with the weights, so a
-resumed run goes on at the very next batch. What is measured and told goes through `recorder.py`.
+resumed run goes on at the very next batch; one of which no picture could be read counts as done. What is measured and
+told goes through `recorder.py`.
 """
 
 import logging
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from systems.pixel_llm.errors import ConfigError, PixelLLMError, TrainingError
+from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.seeding import derive_seed
 from systems.pixel_llm.tokenizer import TokenBatch
+from systems.pixel_llm.training.batch_content import bad_pictures_of_batch, captions_of_batch, image_index_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.checkpoint import CheckpointManager
@@ -32,7 +34,7 @@ from systems.pixel_llm.training.precision import autocast_context, resolve_preci
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import History, TrainState
-from systems.pixel_llm.training.vocabulary import captions_of_batch, prepare_vocabulary
+from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 
 __all__ = ["Trainer"]
 
@@ -44,7 +46,8 @@ class Trainer:
 
     Args:
         model: the model; moved to `device`. Its tokenizer is fitted to the training captions if it is not yet.
-        train_loader: gives batches `{"images": [B, 3, H, W], "captions": list of B strings}`.
+        train_loader: gives batches `{"images": [B, 3, H, W], "captions": list of B strings}`. With the key
+            "caption_image_index" [C], the captions are C and it tells of each the row of its picture.
         val_loader: the same, for validation.
         optimizer: any torch optimizer over the model's parameters. Left out: AdamW by the options. A given optimizer's
             learning rate is left alone unless the option `schedule` is set.
@@ -119,6 +122,11 @@ class Trainer:
         """Where the run stands."""
         return self._recorder.state
 
+    @property
+    def bad_pictures(self) -> dict[str, str]:
+        """Path -> reason of the pictures that could not be read and were left out, in the order they were met."""
+        return dict(self._recorder.bad_pictures)
+
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def train(self, num_epochs: int | None = None, start_epoch: int = 0, resume_from: str | None = None) -> History:
@@ -139,7 +147,8 @@ class Trainer:
         Raises:
             ConfigError: no bound is given, or `start_epoch` differs from the checkpoint's epoch.
             CheckpointError: `resume_from` is missing, damaged or does not fit the model.
-            DatasetError: a loader gives no batch, or a picture cannot be read.
+            DatasetError: a loader gives no batch, a picture cannot be read and the dataset does not skip such, or none
+                of an epoch can.
             TrainingError: the loss is not a finite number.
         """
         if resume_from is not None:
@@ -202,7 +211,10 @@ class Trainer:
         self.model.train()
         batches = self._train_batches.epoch(epoch, start=state.batch_in_epoch)
         while (batch := self._next_batch(batches)) is not None:
-            self.train_step(batch)
+            if captions_of_batch(batch):
+                self.train_step(batch)
+            else:
+                self._recorder.pass_batch()
             self._recorder.tell_step(learning_rate=self.optimizer.param_groups[0]["lr"])
             self._pause_at_tenths()
             if state.batch_in_epoch != self._train_batches.num_batches and self._end_reason() is not None:
@@ -224,21 +236,23 @@ class Trainer:
         # Dropout draws from a generator seeded by the step: a resumed run drops what the unbroken one would have.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed("step", self.options.seed, self.state.step))
-            loss = self._loss(batch["images"], tokens)
+            loss = self._loss(batch, tokens)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         if self.options.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self.optimizer.step()
         loss = loss.detach()
-        self._recorder.add_step(loss, num_tokens=len(tokens.supervised), num_images=len(captions))
+        self._recorder.add_step(
+            loss, num_tokens=len(tokens.supervised), num_images=len(batch["images"]), num_captions=len(captions)
+        )
         return loss
 
     def validate(self) -> float | None:
         """Mean loss over all tokens of `val_loader`, in nats: the same for every batch size and order.
 
         Returns:
-            None where there is no `val_loader`, or a stop was requested before the end.
+            None where there is no `val_loader`, a stop was requested before the end, or no picture could be read.
         """
         if self._val_batches is None:
             return None
@@ -253,19 +267,22 @@ class Trainer:
                 while (batch := self._next_batch(batches)) is not None:
                     if self._is_stop_requested:
                         break
-                    tokens = self._captioner.encode_captions(captions_of_batch(batch))
-                    loss_sum += self._loss(batch["images"], tokens).double() * len(tokens.supervised)
-                    num_tokens += len(tokens.supervised)
+                    if captions := captions_of_batch(batch):
+                        tokens = self._captioner.encode_captions(captions)
+                        loss_sum += self._loss(batch, tokens).double() * len(tokens.supervised)
+                        num_tokens += len(tokens.supervised)
         finally:
             self.model.train(was_training)
-        return None if self._is_stop_requested else loss_sum.item() / num_tokens
+        return None if self._is_stop_requested or num_tokens == 0 else loss_sum.item() / num_tokens
 
-    def _loss(self, images: Tensor, tokens: TokenBatch) -> Tensor:
+    def _loss(self, batch: Any, tokens: TokenBatch) -> Tensor:
         """The mean loss over the supervised positions of one batch; logits are computed only there."""
         tokens = tokens.to(self.device)
-        images = images.to(self.device, non_blocking=True)
+        images = batch["images"].to(self.device, non_blocking=True)
+        image_index = image_index_of_batch(batch)
+        which = {} if image_index is None else {"image_index": image_index.to(self.device, non_blocking=True)}
         with autocast_context(self.precision, self.device):
-            predictions = self.model(images, tokens.input_ids, positions=tokens.supervised)
+            predictions = self.model(images, tokens.input_ids, positions=tokens.supervised, **which)
         return self.loss_fn(predictions.float(), tokens.targets.flatten()[tokens.supervised])
 
     # --- what a person asks for ---------------------------------------------------------------------------------------
@@ -339,12 +356,14 @@ class Trainer:
 
     def _next_batch(self, batches: Any) -> Any:
         try:
-            return next(batches, None)
+            batch = next(batches, None)
         except (RuntimeError, OSError):
             # A signal sent to the whole process group ends the loader's workers too: that is no error of its own.
             if self._is_stop_requested:
                 return None
             raise
+        self._recorder.tell_bad_pictures(bad_pictures_of_batch(batch))
+        return batch
 
     def _end_reason(self) -> str | None:
         return "interrupted" if self._is_stop_requested else self._recorder.end_reason()
@@ -366,7 +385,11 @@ class Trainer:
         state, budget = self.state, self._recorder.budget
         self._recorder.read_losses()
         train_loss = state.mean_epoch_loss
-        assert train_loss is not None, "an epoch has at least one batch"
+        if train_loss is None:
+            raise DatasetError(
+                f"None of the pictures of epoch {state.epoch + 1} could be read: there is nothing to train on. The log "
+                "names each with its reason."
+            )
         state.history["train_losses"].append(train_loss)
         self._recorder.begin_epoch(state.epoch + 1)
         val_loss = None

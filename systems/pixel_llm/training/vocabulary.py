@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch.utils.data import ConcatDataset, Subset
 
-from systems.pixel_llm.errors import ConfigError, DatasetError
+from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.training.batch_content import captions_of_batch
 from systems.pixel_llm.training.optim import cut_optimizer_state
 
-__all__ = ["captions_of_batch", "fit_vocabulary", "prepare_vocabulary", "warn_of_cut_captions"]
+__all__ = ["fit_vocabulary", "prepare_vocabulary", "warn_of_cut_captions"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,26 +40,6 @@ def prepare_vocabulary(model: PixelLLM, loader: Any, optimizer: torch.optim.Opti
         raise DatasetError("The training data holds no caption. Add pictures with captions.")
     fit_vocabulary(model, captions, optimizer)
     warn_of_cut_captions(model, captions)
-
-
-def captions_of_batch(batch: Any) -> list[str]:
-    """The captions of one batch.
-
-    Raises:
-        ConfigError: the batch is not the mapping that `ImageCaptionDataset` and its collate function make.
-    """
-    try:
-        captions = list(batch["captions"])
-        has_images = "images" in batch
-    except (TypeError, KeyError, IndexError):
-        captions, has_images = [], False
-    if not has_images or not all(isinstance(caption, str) for caption in captions):
-        found = f"keys {sorted(map(str, batch))}" if isinstance(batch, dict) else type(batch).__name__
-        raise ConfigError(
-            "A batch must be a dict with 'images' [B, 3, H, W] and 'captions', a list of B strings; found "
-            f"{found}. Pass collate_fn=dataset.get_collate_fn() to the DataLoader."
-        )
-    return captions
 
 
 def fit_vocabulary(model: PixelLLM, captions: Sequence[str], optimizer: torch.optim.Optimizer) -> None:

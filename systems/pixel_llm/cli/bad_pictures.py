@@ -1,0 +1,62 @@
+"""`bad_pictures.jsonl`: the pictures that a run could not read, and the end of the run where they are too many.
+
+One JSON object a line, `{"path", "reason"}`, each picture once, also over resumes. A few bad files should not cost a
+night's run, but many are a sign that something else is wrong.
+"""
+
+import json
+from pathlib import Path
+
+from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.training.events import BadPictureEvent, Event
+from systems.pixel_llm.training.metrics_log import append_json_line
+
+__all__ = ["BadPictureList"]
+
+# One bad picture of ten would be a tenth, and is still only one.
+FEWEST = 2
+
+
+class BadPictureList:
+    """A callback of the Trainer that writes the list.
+
+    Args:
+        path: the file.
+        num_pictures: how many pictures the data has, those of validation included.
+        max_share: the share of them that may be bad.
+    """
+
+    def __init__(self, path: Path, *, num_pictures: int, max_share: float) -> None:
+        self._path, self._num_pictures, self._max_share = path, num_pictures, max_share
+        self._num_bad = 0
+        self._listed = _listed_in(path)
+
+    def __call__(self, event: Event) -> None:
+        """List the picture where `event` tells of one.
+
+        Raises:
+            DatasetError: it is one too many.
+        """
+        if not isinstance(event, BadPictureEvent):
+            return
+        self._num_bad += 1
+        if event.path not in self._listed:
+            self._listed.add(event.path)
+            append_json_line(self._path, {"path": event.path, "reason": event.reason})
+        if self._num_bad >= FEWEST and self._num_bad > self._max_share * self._num_pictures:
+            raise DatasetError(
+                f"{self._num_bad} of the {self._num_pictures} pictures cannot be read so far: more than "
+                f"--max-bad-share {self._max_share:g} allows. They are listed in {self._path}. Replace them or take "
+                "them out of the data; or raise --max-bad-share to train without them."
+            )
+
+
+def _listed_in(path: Path) -> set[str]:
+    """The paths in a list that an earlier part of the run wrote; a line torn by a kill counts for nothing."""
+    listed = set()
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            listed.add(json.loads(line)["path"])
+        except ValueError:
+            continue
+    return listed
