@@ -85,15 +85,16 @@ def test_it_shows_what_was_found(tmp_path):
         Sample(picture(tmp_path, f"{colour}.png", (colour, "black")), (f"a black square on {colour}",))
         for colour in ("red", "lime", "blue", "yellow")
     ]
-    (tmp_path / "cut.png").write_bytes(train[0].image_path.read_bytes()[:60])
-    train.append(Sample(tmp_path / "cut.png", ("a cut picture",)))
+    for name in ("cut.png", "also_cut.png"):
+        (tmp_path / name).write_bytes(train[0].image_path.read_bytes()[:60])
+        train.append(Sample(tmp_path / name, ("a cut picture",)))
     validation = [Sample(picture(tmp_path, "again.png", ("red", "black")), ("IMG_1.JPG",))]
     page, elements = write(tmp_path, train, validation)
     text = " ".join("".join(elements.text).split())
     for expected in (
-        "Training should not start", "Unreadable pictures (1)", "cannot be decoded: ",
+        "Training should not start", "Unreadable pictures (2)", "cannot be decoded: ",
         "Captions that look wrong (1)", "is the file's name", "Duplicates, side by side (1 group)",
-        "2 copies of one file, in training and in validation leak", "A look at the data (6)", "unreadable",
+        "2 copies of one file, in training and in validation leak", "A look at the data (7)", "unreadable",
     ):  # fmt: skip
         assert expected in text, expected
     assert page.count("<svg") == 4
