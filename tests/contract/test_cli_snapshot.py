@@ -27,6 +27,8 @@ def flags() -> dict[str, dict[str, object]]:
         "train": options.parse_train(["DATA", *device]),
         "caption": options.parse_caption(["RUN", "PICTURE", *device]),
         "demo": options.parse_demo(device),
+        "inspect": options.parse_inspect(["DATA"]),
+        "split": options.parse_split(["DATA", "--out", "OUT"]),
     }
     found: dict[str, dict[str, object]] = {name: dict(flags_of(command)) for name, command in commands.items()}
     for preset in PRESETS:

@@ -48,7 +48,9 @@ def test_importing_the_packages_loads_nothing_heavy(repository_root):
     assert loaded == []
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "train --help", "caption --help", "demo --help"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "train --help", "caption --help", "demo --help", "inspect --help"]
+)
 def test_help_and_version_load_no_torch(arguments, repository_root):
     script = (
         "import json, runpy, sys\n"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systems.pixel_llm.data.samples import Sample
-from systems.pixel_llm.data.split import split_samples
+from systems.pixel_llm.data.split import split_groups, split_samples
 from systems.pixel_llm.errors import ConfigError
 
 FOLDER = Path("/data/pictures")
@@ -82,3 +82,42 @@ def test_a_single_picture_is_for_training() -> None:
 def test_fractions_outside_are_refused(fraction: float) -> None:
     with pytest.raises(ConfigError, match="fraction must be above 0 and below 1"):
         split_samples(make_samples(3), dataset_dir=FOLDER, fraction=fraction)
+
+
+def split_in_three(samples, groups=(), **options):
+    fractions = {"val": 0.1, "test": 0.2}
+    return split_groups(samples, dataset_dir=FOLDER, groups=groups, fractions=fractions, **options)
+
+
+def test_pictures_without_a_group_go_where_the_plain_split_sends_them() -> None:
+    samples = make_samples(1000)
+    sides = split_in_three(samples)
+    assert sides["val"] == split_samples(samples, dataset_dir=FOLDER, fraction=0.1)[1]
+    assert 150 < len(sides["test"]) < 250
+    assert sorted((each for side in sides.values() for each in side), key=lambda each: each.image_path) == samples
+    assert split_in_three(samples, seed=1) != sides
+
+
+def test_a_group_is_on_one_side_and_the_others_stay_where_they_were() -> None:
+    samples = make_samples(300)
+    paths = [sample.image_path for sample in samples]
+    groups = [paths[start : start + 3] for start in range(0, 90, 3)]
+    plain, grouped = split_in_three(samples), split_in_three(samples, groups)
+    side_of = {sample.image_path: side for side, chosen in grouped.items() for sample in chosen}
+    assert all(len({side_of[path] for path in group}) == 1 for group in groups)
+    assert {side_of[group[0]] for group in groups} == {"train", "val", "test"}
+    for side, chosen in plain.items():
+        assert all(side_of[sample.image_path] == side for sample in chosen if sample.image_path in paths[90:])
+
+
+def test_something_is_always_left_for_training() -> None:
+    for count in (1, 2, 3):
+        sides = split_groups(make_samples(count), dataset_dir=FOLDER, groups=[], fractions={"val": 0.5, "test": 0.49})
+        assert sides["train"]
+    assert split_in_three([]) == {"train": [], "val": [], "test": []}
+
+
+@pytest.mark.parametrize("fractions", [{"val": 1.0}, {"val": 0.5, "test": 0.5}, {"val": -0.1}])
+def test_impossible_shares_are_refused(fractions: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="val="):
+        split_groups(make_samples(3), dataset_dir=FOLDER, groups=[], fractions=fractions)

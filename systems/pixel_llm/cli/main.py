@@ -21,6 +21,8 @@ from systems.pixel_llm.errors import ConfigError, PixelLLMError, nearest_name_hi
 __all__ = ["entry_point", "main"]
 
 COMMANDS = {
+    "inspect": "look at a folder of captioned pictures before training, and say what is wrong with it",
+    "split": "divide a folder for training, validation and test, pictures that look the same on one side",
     "train": "learn to caption from a folder of captioned pictures",
     "caption": "caption pictures with a trained model",
     "demo": "learn to caption drawn shapes, in minutes, with nothing but this package",

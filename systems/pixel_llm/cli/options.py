@@ -26,10 +26,14 @@ __all__ = [
     "OPTIONS_FILE",
     "CaptionOptions",
     "DemoOptions",
+    "InspectOptions",
     "RunOptions",
+    "SplitOptions",
     "TrainCommand",
     "parse_caption",
     "parse_demo",
+    "parse_inspect",
+    "parse_split",
     "parse_train",
 ]
 
@@ -115,6 +119,72 @@ class CaptionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """Look at a folder of captioned pictures before training: what is in it, what is wrong with it, what to do.
+
+    Prints a summary. The exit status is 1 where training should not start.
+    """
+
+    data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Folder of captioned pictures."""
+    manifest: Path | None = None
+    """JSON file of picture names and captions. Left out: found by looking."""
+    val: Path | None = None
+    """Folder of captioned pictures for validation. Left out: the part of DATA that train would hold back."""
+    val_manifest: Path | None = None
+    """JSON file of the pictures to validate on."""
+    max_seq_len: int = 128
+    """Most tokens of a caption, as for train."""
+    image_size: int = 224
+    """Side of the model's pictures in pixels, as for train."""
+    html: Path | None = None
+    """Write a page with pictures and histograms: one file that can be sent around."""
+    json: Path | None = None
+    """Write all findings for other programs."""
+    num_workers: int | None = None
+    """Pictures looked at side by side. Left out: as many as processor cores."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_seq_len", "image_size", "num_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Divide a folder of captioned pictures for training, validation and test, once and for all.
+
+    Copies of a picture, and pictures that look the same, are kept on one side. Writes train.json, val.json and
+    test.json, which train takes with --manifest and --val-manifest.
+    """
+
+    data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Folder of captioned pictures."""
+    out: Path
+    """Folder to write the files to."""
+    val: float = 0.1
+    """Share of the pictures for validation."""
+    test: float = 0.1
+    """Share of the pictures for a test at the very end."""
+    manifest: Path | None = None
+    """JSON file of picture names and captions. Left out: found by looking."""
+    seed: int = 0
+    """Another one makes another split."""
+    num_workers: int | None = None
+    """Pictures looked at side by side. Left out: as many as processor cores."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ConfigError(f"num_workers must be at least 1, not {self.num_workers}.")
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise ConfigError(
+                f"val={self.val} and test={self.test} must be at least 0, and together less than 1: the rest is for "
+                "training."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions:
     """Learn to caption drawn shapes and say how well it went on shapes never seen."""
 
@@ -182,6 +252,16 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
 def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     """The command line of `caption`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return tyro.cli(CaptionOptions, prog="pixel-llm caption", args=arguments, registry=FLAG_VALUES)
+
+
+def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
+    """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return tyro.cli(InspectOptions, prog="pixel-llm inspect", args=arguments, registry=FLAG_VALUES)
+
+
+def parse_split(arguments: Sequence[str]) -> SplitOptions:
+    """The command line of `split`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return tyro.cli(SplitOptions, prog="pixel-llm split", args=arguments, registry=FLAG_VALUES)
 
 
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:

@@ -4,6 +4,8 @@ The kind is told by the content, never by the name. The file is looked at before
 ever) and the size before it is decoded (a few kilobytes can claim gigabytes). Decoding happens once and any failure
 ends in a DatasetError: a second attempt at a damaged file can succeed with wrong pixels. The EXIF turn comes after
 that, then the conversion to RGB, which this module does itself where Pillow would clip 16-bit gray or drop alpha.
+
+`open_image` is for whoever wants the pixels; `examine_image` does the very same and also tells what the file is.
 """
 
 import os
@@ -12,15 +14,17 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["MAX_PIXELS", "PICTURE_KINDS", "open_image", "to_rgb"]
+__all__ = ["MAX_PIXELS", "PICTURE_KINDS", "PictureFacts", "examine_image", "open_image", "to_rgb"]
 
 PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The kinds of file that are decoded. Others, such as EPS, would start programs or reach little-tested decoders."""
@@ -38,6 +42,7 @@ _UPRIGHT_BY = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {_UPRIGHT_BY[orientation] for orientation in (5, 6, 7, 8)}
 
 
 def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -50,17 +55,77 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
         DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
             names it and says what to do.
     """
-    path = Path(path)
+    with _decoded(Path(path), at_least) as (image, _):
+        return to_rgb(_upright(image))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureFacts:
+    """What a picture file is, beside its pixels."""
+
+    kind: str
+    """By its content: "JPEG", "PNG" and so on."""
+    mode: str
+    """How Pillow calls the form of its pixels as stored: "RGB", "CMYK", "I;16" and so on."""
+    width: int
+    """In pixels, as it is looked at: turned as its EXIF says."""
+    height: int
+    is_turned: bool
+    """Whether its EXIF turns or mirrors it."""
+    is_16_bit: bool
+    """Whether its channels have more than 8 bits."""
+    is_animated: bool
+    """Whether it holds more than one picture."""
+
+
+def examine_image(
+    path: str | os.PathLike[str], *, at_least: tuple[int, int] | None = None
+) -> tuple[Image.Image, PictureFacts]:
+    """The picture as `open_image` gives it, and what the file is.
+
+    Raises:
+        DatasetError: for the same files as `open_image`, in the same words.
+    """
+    with _decoded(Path(path), at_least) as (image, stored):
+        turn = _turn_of(image)
+        picture = to_rgb(_upright(image))
+        if picture is image:
+            picture = image.copy()  # looking for a second picture in the file may spoil the pixels of the first
+        width, height = reversed(stored.size) if turn in _SIDEWAYS else stored.size
+        return picture, PictureFacts(
+            kind=image.format or "",
+            mode=stored.mode,
+            width=width,
+            height=height,
+            is_turned=turn is not None,
+            is_16_bit=stored.is_16_bit,
+            is_animated=_is_animated(image),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """What is known of a picture before it is decoded, perhaps at a smaller scale."""
+
+    mode: str
+    size: tuple[int, int]
+    is_16_bit: bool
+
+
+@contextmanager
+def _decoded(path: Path, at_least: tuple[int, int] | None) -> Iterator[tuple[Image.Image, _Stored]]:
+    """The picture of a file, decoded, and how it was stored. Whatever fails, inside too, is a DatasetError."""
     _check_is_file(path)
     try:
         with _quiet_pillow(), path.open("rb") as file, Image.open(file, formats=PICTURE_KINDS) as image:
             _check_size(path, image)
+            stored = _Stored(mode=image.mode, size=image.size, is_16_bit=_is_16_bit(image))
             if at_least is not None:
                 # The EXIF turn is not known yet, so both sides allow for the longer one.
                 side = 2 * max(at_least)
                 image.draft(None, (side, side))
             image.load()
-            return to_rgb(_upright(image))
+            yield image, stored
     except DatasetError:
         raise
     except UnidentifiedImageError as error:
@@ -110,13 +175,33 @@ def _wide_gray_to_rgb(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The loaded picture turned as its EXIF says."""
+    turn = _turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:
         # The pixels are whole; a note beside them that cannot be read tells no turn.
-        return image
-    turn = _UPRIGHT_BY.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return None
+    return _UPRIGHT_BY.get(orientation) if isinstance(orientation, int) else None
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    """Whether the file, not decoded yet, has 16 bits a channel, also where Pillow will give 8 of them."""
+    decoding: Any = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else ""
+    raw_mode = decoding[0] if isinstance(decoding, tuple) and decoding else decoding
+    # "RGB;16B" is two bytes a channel; "BGR;16", of old BMP files, two bytes a pixel.
+    return image.mode.startswith("I") or str(raw_mode).endswith((";16B", ";16L", ";16N"))
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:
+        # The first picture is whole, and nothing after it is ever read.
+        return False
 
 
 def _check_is_file(path: Path) -> None:

@@ -2,18 +2,21 @@
 
 Each picture's side follows from its name, the seed and the fraction alone, so pictures that are added later move
 none of the old ones, and two machines agree. The one exception: a side that would be empty gets the nearest picture.
+
+`split_samples` is what training does by itself. `split_groups` makes more sides than two and keeps pictures together
+that somebody has found to look the same.
 """
 
 import hashlib
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["split_samples"]
+__all__ = ["split_groups", "split_samples"]
 
 
 def split_samples(
@@ -42,6 +45,55 @@ def split_samples(
     train = [sample for sample, name in zip(samples, names, strict=True) if name not in held_back]
     validation = [sample for sample, name in zip(samples, names, strict=True) if name in held_back]
     return train, validation
+
+
+def split_groups(
+    samples: Sequence[Sample],
+    *,
+    dataset_dir: str | os.PathLike[str],
+    groups: Sequence[Collection[Path]],
+    fractions: Mapping[str, float],
+    seed: int = 0,
+) -> dict[str, list[Sample]]:
+    """Side -> its samples, in the order of `samples`: those of `fractions` and, of all that is left, "train".
+
+    A picture's side follows from its name as in `split_samples`; the pictures of a group all go where the first of
+    their names goes. A side may get none where there are few pictures, "train" never.
+
+    Args:
+        samples: what to split.
+        dataset_dir: names are relative to it.
+        groups: paths of pictures that belong together.
+        fractions: side -> its share of the pictures, 0 for none.
+        seed: another one makes another split.
+
+    Raises:
+        ConfigError: a fraction is not in 0 .. 1, or nothing would be left for training.
+    """
+    if not all(0 <= fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
+        spelled = ", ".join(f"{side}={fraction}" for side, fraction in fractions.items())
+        raise ConfigError(f"{spelled}: each must be at least 0, and together less than 1, the rest being for training.")
+    name_of = {sample.image_path: _name(sample.image_path, Path(dataset_dir)) for sample in samples}
+    leader_of = dict(name_of)
+    for group in groups:
+        known = [path for path in group if path in name_of]
+        leader_of |= dict.fromkeys(known, min((name_of[path] for path in known), default=""))
+
+    def side_of(leader: str) -> str:
+        place, end = _place(leader, seed), 0.0
+        for side, fraction in fractions.items():
+            end += fraction
+            if place < end:
+                return side
+        return "train"
+
+    side_by_leader = {leader: side_of(leader) for leader in leader_of.values()}
+    if side_by_leader and "train" not in side_by_leader.values():
+        side_by_leader[max(side_by_leader, key=lambda leader: _place(leader, seed))] = "train"
+    sides: dict[str, list[Sample]] = {side: [] for side in ("train", *fractions)}
+    for sample in samples:
+        sides[side_by_leader[leader_of[sample.image_path]]].append(sample)
+    return sides
 
 
 def _name(path: Path, dataset_dir: Path) -> str:

@@ -1,0 +1,343 @@
+"""The findings of an inspection as one HTML file that needs nothing else: histograms, pictures, lists, checks.
+
+The page is a Jinja template beside this module, which escapes whatever it is given: captions and names are anybody's
+text. Pictures are small JPEGs inside the file; of each finding only so many are shown, and the others are counted.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from systems.pixel_llm.data.distributions import Bar
+from systems.pixel_llm.data.duplicates import DuplicateGroup
+from systems.pixel_llm.data.images import open_image
+from systems.pixel_llm.data.inspection import Inspection
+from systems.pixel_llm.data.inspection_checks import Check
+from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.errors import DatasetError
+
+__all__ = ["write_page"]
+
+_TEMPLATE = Path(__file__).with_name("inspection_page.html")
+
+THUMBNAIL_SIDE = 168
+THUMBNAIL_QUALITY = 72
+MAX_SAMPLES, MAX_CELLS, MAX_GROUPS, MAX_GROUP_PICTURES, MAX_ROWS = 24, 18, 16, 6, 200
+
+# Of a histogram, in units of its own drawing.
+CHART_WIDTH, CHART_HEIGHT = 520.0, 150.0
+BAR_GAP = 2.0
+MAX_TICKS = 6
+LEAST_BARS = 8
+"""A single bar would fill the whole width and say nothing of where it stands."""
+
+
+def write_page(inspection: Inspection, checks: Sequence[Check], path: Path, *, data: str, read_as: str) -> None:
+    """Write the page. `data` names the data, `read_as` the format that it was found to have.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATE.parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template(_TEMPLATE.name).render(
+        data=data,
+        read_as=read_as,
+        checks=checks,
+        verdict=_verdict(checks),
+        inspection=inspection,
+        figures=_figures(inspection),
+        charts=_charts(inspection),
+        problems=[section for section in _problems(inspection) if section.total],
+        sections=[section for section in _other_sections(inspection) if section.total],
+        groups=_groups(inspection),
+        repeated=_repeated(inspection),
+        num_groups=len(inspection.duplicates),
+        max_rows=MAX_ROWS,
+    )
+    path.write_text(page, encoding="utf-8", errors="replace")  # a name of bytes that are no text
+
+
+def _verdict(checks: Sequence[Check]) -> tuple[str, str]:
+    """The worst status and what it means."""
+    if any(check.status == "stop" for check in checks):
+        return "stop", "Training should not start"
+    if any(check.status == "warn" for check in checks):
+        return "warn", "Training can start, with advice"
+    return "ok", "Training can start"
+
+
+def _figures(inspection: Inspection) -> list[tuple[str, str]]:
+    """(number, what it counts) for the top of the page."""
+    figures = [
+        (f"{inspection.num_pictures:,}", "pictures"),
+        (f"{len(inspection.train_samples):,} / {len(inspection.validation_samples):,}", "training / validation"),
+    ]
+    if (captions := inspection.captions) is not None:
+        figures += [
+            (f"{captions.num_captions:,}", f"captions, {captions.num_distinct:,} different"),
+            (f"{captions.num_words:,}", f"words, {captions.num_rare_words:,} seen once"),
+        ]
+    if (sizes := inspection.sizes) is not None:
+        figures.append((f"{sizes.width.median:g} × {sizes.height.median:g}", "middle width and height, pixels"))
+    figures += [
+        (f"{len(inspection.bad):,}", "unreadable"),
+        (f"{len(inspection.odd):,}", "odd"),
+        (f"{sum(len(group.paths) for group in inspection.duplicates):,}", "near-duplicates"),
+    ]
+    return figures
+
+
+def _repeated(inspection: Inspection) -> list[tuple[str, int]]:
+    """The most common captions that are there more than once."""
+    captions = inspection.captions
+    return [] if captions is None else [each for each in captions.most_common_captions if each[1] > 1]
+
+
+# --- histograms -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ChartBar:
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chart:
+    """A histogram, laid out in CHART_WIDTH x CHART_HEIGHT."""
+
+    title: str
+    note: str
+    bars: tuple[_ChartBar, ...]
+    ticks: tuple[tuple[float, str], ...]
+    highest: str
+    marks: tuple[tuple[float, str], ...]
+
+
+def _charts(inspection: Inspection) -> list[_Chart]:
+    charts = []
+    if (sizes := inspection.sizes) is not None:
+        common = ", ".join(f"{size} ({count:,})" for size, count in sizes.most_common[:3])
+        charts += [
+            _chart(
+                "Shorter side of the pictures, in pixels", sizes.shorter_side_bars,
+                note=f"All are {sizes.most_common[0][0]}."
+                if sizes.num_different == 1
+                else f"{sizes.num_different:,} different sizes; most often {common}.",
+                mark=(inspection.image_size, f"model: {inspection.image_size}"),
+            ),
+            _chart(
+                "Width divided by height", sizes.aspect_ratio_bars,
+                note="A picture is stretched to the model's square: far from 1, things look squeezed.",
+            ),
+        ]  # fmt: skip
+    if (captions := inspection.captions) is not None:
+        charts += [
+            _chart("Length of the captions, in words", captions.word_bars, note=""),
+            _chart(
+                "Length of the captions, in tokens", captions.token_bars,
+                note=f"{f'{captions.cut_share:.1%} are' if captions.cut_share else 'None is'} cut at "
+                f"{captions.max_seq_len}; {captions.advised_max_seq_len} would do. A tokenizer trained on these "
+                f"captions has {captions.tokenizer_size:,} tokens.",
+                mark=(captions.max_seq_len, f"max_seq_len: {captions.max_seq_len}"),
+            ),
+        ]  # fmt: skip
+    return charts
+
+
+def _chart(title: str, bars: Sequence[Bar], *, note: str, mark: tuple[float, str] | None = None) -> _Chart:
+    bars = _padded(bars)
+    start, end = bars[0].start, bars[-1].end
+    scale = CHART_WIDTH / (end - start)
+    highest = max(bar.count for bar in bars)
+
+    def place(value: float) -> float:
+        return round((value - start) * scale, 2)
+
+    step = -(-len(bars) // MAX_TICKS)
+    is_counted = all(bar.end - bar.start == 1 for bar in bars)  # one bar a whole number: it stands for that number
+    middle = scale / 2 if is_counted else 0.0
+    return _Chart(
+        title=title,
+        note=note,
+        bars=tuple(
+            _ChartBar(
+                x=place(bar.start),
+                # The least bar is still seen.
+                y=round(CHART_HEIGHT - (height := max(2.0, CHART_HEIGHT * bar.count / highest)), 2),
+                width=round(max(1.0, (bar.end - bar.start) * scale - BAR_GAP), 2),
+                height=round(height, 2),
+                label=f"{bar.start:g}{'' if is_counted else f' to {bar.end:g}'}: {bar.count:,}",
+            )
+            for bar in bars
+            if bar.count
+        ),
+        ticks=tuple((place(bar.start) + middle, f"{bar.start:g}") for bar in bars[::step]),
+        highest=f"{highest:,}",
+        marks=() if mark is None or not start < mark[0] < end else ((place(mark[0]), mark[1]),),
+    )
+
+
+def _padded(bars: Sequence[Bar]) -> list[Bar]:
+    """The bars with empty ones around them, up to LEAST_BARS; none below 0."""
+    padded, width = list(bars), bars[0].end - bars[0].start
+    while len(padded) < LEAST_BARS:
+        last = padded[-1]
+        padded.append(Bar(last.end, round(last.end + width, 6), 0))
+        first = padded[0]
+        if len(padded) < LEAST_BARS and first.start >= width:
+            padded.insert(0, Bar(round(first.start - width, 6), first.start, 0))
+    return padded
+
+
+# --- pictures and lists -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """A picture with words about it."""
+
+    name: str
+    image: str | None
+    """A data URI; None where the picture cannot be shown."""
+    lines: tuple[str, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Section:
+    """A titled part of the page: pictures, or a list where there are none to show."""
+
+    title: str
+    note: str
+    total: int
+    cells: tuple[_Cell, ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def num_left_out(self) -> int:
+        """What there is beyond the cells and rows shown."""
+        return self.total - len(self.cells) - len(self.rows)
+
+
+def _problems(inspection: Inspection) -> Iterable[_Section]:
+    yield _Section(
+        title="Unreadable pictures",
+        note="Training skips exactly these.",
+        total=len(inspection.bad),
+        rows=tuple((str(each.path), each.reason) for each in inspection.bad[:MAX_ROWS]),
+    )
+    if inspection.captions is not None:
+        suspects = inspection.captions.suspects
+        different = list({each.caption: each for each in suspects}.values())
+        yield _Section(
+            title="Captions that look wrong",
+            note="",
+            total=len(suspects),
+            cells=tuple(_cell(each.path, each.caption, label=each.why) for each in _spaced(different, MAX_CELLS)),
+        )
+
+
+def _other_sections(inspection: Inspection) -> Iterable[_Section]:
+    yield _Section(
+        title="Odd pictures",
+        note="Training reads them, but they may not be what you believe.",
+        total=len(inspection.odd),
+        cells=tuple(_cell(each.path, *each.what) for each in _spaced(inspection.odd, MAX_CELLS)),
+    )
+    samples = [*inspection.train_samples, *inspection.validation_samples]
+    shown = _spaced(samples, MAX_SAMPLES)
+    yield _Section(
+        title="A look at the data",
+        note="Pictures spread evenly over the data, with their captions.",
+        total=len(shown),
+        cells=tuple(_cell(sample.image_path, *_some_captions(sample)) for sample in shown),
+    )
+    for title, note, names in (
+        ("Pictures without a caption", "They are passed over.", [str(path) for path in inspection.unpaired.pictures]),
+        ("Captions without a picture", "They are passed over.", inspection.unpaired.captions),
+    ):
+        yield _Section(title=title, note=note, total=len(names), rows=tuple((name, "") for name in names[:MAX_ROWS]))
+
+
+def _some_captions(sample: Sample) -> tuple[str, ...]:
+    shown = sample.captions[:3]
+    more = len(sample.captions) - len(shown)
+    return (*shown, f"and {more} more") if more else shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """Pictures that look the same, side by side."""
+
+    what: str
+    is_leak: bool
+    cells: tuple[_Cell, ...]
+    num_left_out: int
+
+
+def _groups(inspection: Inspection) -> list[_Group]:
+    """The first groups of duplicates, leaks first."""
+    captions_of = {
+        sample.image_path: sample.captions for sample in (*inspection.train_samples, *inspection.validation_samples)
+    }
+    ordered = sorted(inspection.duplicates, key=lambda group: not group.is_leak)
+    return [_group(group, captions_of) for group in ordered[:MAX_GROUPS]]
+
+
+def _group(group: DuplicateGroup, captions_of: dict[Path, tuple[str, ...]]) -> _Group:
+    for_validation = set(group.validation_paths)
+    paths = group.paths
+    if group.is_leak:  # both sides must be seen
+        paths = (*group.validation_paths[:3], *(path for path in paths if path not in for_validation))
+    shown = paths[:MAX_GROUP_PICTURES]
+    what = "copies of one file" if group.is_exact else "pictures that look the same"
+    return _Group(
+        what=f"{len(group.paths)} {what}" + (", in training and in validation" if group.is_leak else ""),
+        is_leak=group.is_leak,
+        cells=tuple(
+            _cell(path, *captions_of[path][:1], label="validation" if path in for_validation else "") for path in shown
+        ),
+        num_left_out=len(group.paths) - len(shown),
+    )
+
+
+def _cell(path: Path, *lines: str, label: str = "") -> _Cell:
+    return _Cell(name=path.name, image=_thumbnail(path), lines=lines, label=label)
+
+
+def _thumbnail(path: Path) -> str | None:
+    """A small JPEG of the picture as a data URI; None where it cannot be read."""
+    try:
+        picture = open_image(path, at_least=(THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE // 2))
+    except DatasetError:
+        return None
+    scale = THUMBNAIL_SIDE / max(picture.size)
+    if scale < 1:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=THUMBNAIL_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _spaced(values: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of them, spread over their order."""
+    if len(values) <= count:
+        return list(values)
+    return [values[place * len(values) // count] for place in range(count)]
