@@ -14,7 +14,7 @@ from systems.pixel_llm.cli.options import SplitOptions
 from systems.pixel_llm.cli.scan_progress import scan_progress
 from systems.pixel_llm.data import find_format, read_samples
 from systems.pixel_llm.data.duplicates import find_duplicates
-from systems.pixel_llm.data.formats import shown
+from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture, scan_pictures
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.data.split import split_groups

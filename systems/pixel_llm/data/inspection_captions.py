@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systems.pixel_llm.data.distributions import Bar, Spread, histogram, spread_of
-from systems.pixel_llm.data.formats import PICTURE_EXTENSIONS
+from systems.pixel_llm.data.folder import PICTURE_EXTENSIONS
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.tokenizer import CaptionTokenizer
 

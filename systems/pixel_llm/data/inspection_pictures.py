@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systems.pixel_llm.data.distributions import Bar, Spread, histogram, spread_of
-from systems.pixel_llm.data.formats import shown
+from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import PictureFacts, examine_image
 from systems.pixel_llm.data.near_duplicates import Fingerprint, fingerprint
 from systems.pixel_llm.errors import DatasetError

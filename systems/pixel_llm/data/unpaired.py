@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from systems.pixel_llm.data.formats import PICTURE_EXTENSIONS, stem_of
+from systems.pixel_llm.data.folder import PICTURE_EXTENSIONS, stem_of
 
 __all__ = ["UnpairedFiles", "find_unpaired"]
 
