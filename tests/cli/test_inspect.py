@@ -27,7 +27,7 @@ def test_a_sound_folder(pixel_llm, pictures):
         read_samples(pictures, *find_format(pictures)), dataset_dir=pictures, fraction=0.1
     )
     assert (found["train_samples"], found["validation_samples"]) == (len(train), len(validation))
-    assert ended.lines[:2] == ["pictures", "read as: text"]
+    assert ended.lines[:2] == ["pictures", "read as: text files beside the pictures"]
     assert max(map(len, ended.lines)) <= 80
     assert ended.lines[-2:] == ["page: page.html", "findings: found.json"]
     assert "\x1b" not in ended.out  # no colours where there is no terminal
@@ -102,6 +102,31 @@ def test_manifests_for_both_sides(pixel_llm, in_tmp_path, tiny_picture_folder):
     assert (found["format"], found["train_samples"], found["validation_samples"]) == ("json", 4, 2)
     assert found["manifest"] == str(folder / "train.json")
     assert found["pictures_without_captions"] == []
+
+
+def test_other_formats_and_their_own_split_are_read_as_train_reads_them(pixel_llm, in_tmp_path, tiny_picture_folder):
+    folder = tiny_picture_folder("data", 6, text=False)
+    names = sorted(path.name for path in folder.iterdir())
+    lines = [f"{name}#{number}\tcaption {number} of {name}\n" for name in [*names, "gone.jpg"] for number in range(2)]
+    (folder / "Flickr8k.token.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "Flickr_8k.trainImages.txt").write_text("\n".join(names[:4]), encoding="utf-8")
+    (folder / "Flickr_8k.devImages.txt").write_text(names[4], encoding="utf-8")
+    pixel_llm("inspect", folder, "--json", "found.json")
+    found = findings()
+    assert (found["format"], found["train_samples"], found["validation_samples"]) == ("flickr8k", 4, 1)
+    assert found["captions"]["num_captions"] == 10
+    assert found["captions_without_pictures"] == ["gone.jpg"]
+    assert found["pictures_without_captions"] == []  # the sixth has one: it is in neither list
+
+
+def test_columns_of_a_table_can_be_named(pixel_llm, in_tmp_path, tiny_picture_folder):
+    folder = tiny_picture_folder("data", 3, text=False)
+    rows = "".join(f"{path.name},said of {path.stem}\n" for path in sorted(folder.iterdir()))
+    (folder / "table.csv").write_text("which,what\n" + rows, encoding="utf-8")
+    words = ["--image-column", "which", "--caption-column", "what"]
+    assert pixel_llm("inspect", folder, words, "--json", "found.json").status == 0
+    assert (findings()["format"], findings()["samples"]) == ("csv", 3)
+    assert pixel_llm("split", folder, words, "--out", "out", "--val", "0.4").status == 0
 
 
 def test_hostile_captions_steer_no_terminal(pixel_llm, pictures):

@@ -12,7 +12,7 @@ from systems.pixel_llm.data.duplicates import find_duplicates
 from systems.pixel_llm.data.inspection import inspect_samples
 from systems.pixel_llm.data.inspection_checks import check_inspection
 from systems.pixel_llm.data.inspection_pictures import scan_pictures
-from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.samples import Sample, read_folder
 from systems.pixel_llm.data.unpaired import UnpairedFiles, find_unpaired
 
 
@@ -151,20 +151,23 @@ def half_paired(tmp_path) -> Path:
     for name in ("a.txt", "lone.txt", "below/lone.txt"):
         (folder / name).write_text("a caption", encoding="utf-8")
     (folder / "manifest.json").write_text(
-        json.dumps({"a.jpg": "a caption", "gone.jpg": "another", "b.JPG": "", "below/../a.jpg": "again"}),
+        json.dumps({"a.jpg": "a caption", "gone.jpg": "another", "b.JPG": ""}),
         encoding="utf-8",
     )
     return folder
 
 
-def test_what_has_no_partner_is_found_in_a_folder_of_text_files(half_paired):
-    found = find_unpaired(half_paired, [half_paired / "a.jpg"], caption_format="text", manifest=None)
-    assert found.pictures == (half_paired / "b.JPG", half_paired / "below" / "c.png")
-    assert found.captions == (str(half_paired / "lone.txt"), str(half_paired / "below" / "lone.txt"))
+@pytest.mark.parametrize(
+    ("caption_format", "lone_captions"), [("text", ["below/lone.txt", "lone.txt"]), ("json", ["gone.jpg"])]
+)
+def test_what_has_no_partner_is_found(half_paired, caption_format, lone_captions):
+    reading = read_folder(half_paired, caption_format)
+    used = [sample.image_path for sample in reading.samples]
+    assert used == [half_paired / "a.jpg"]
+    found = find_unpaired(half_paired, used, passed_over=reading.passed_over)
+    assert sorted(found.pictures) == [half_paired / "b.JPG", half_paired / "below" / "c.png"]
+    assert sorted(found.captions) == lone_captions
 
 
-def test_what_has_no_partner_is_found_beside_a_manifest(half_paired):
-    manifest = half_paired / "manifest.json"
-    found = find_unpaired(half_paired, [half_paired / "a.jpg"], caption_format="json", manifest=manifest)
-    assert found.pictures == (half_paired / "b.JPG", half_paired / "below" / "c.png")
-    assert found.captions == ("gone.jpg",)
+def test_a_folder_that_is_not_there_has_nothing_unpaired(tmp_path):
+    assert find_unpaired(tmp_path / "absent", [], passed_over={}) == UnpairedFiles()

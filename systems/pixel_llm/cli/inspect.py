@@ -4,19 +4,18 @@ A folder that cannot be read at all is a finding too: the summary and the JSON f
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.cli.inspection_summary import print_summary
 from systems.pixel_llm.cli.options import InspectOptions
+from systems.pixel_llm.cli.reading import Sides, read_sides
 from systems.pixel_llm.cli.scan_progress import scan_progress
-from systems.pixel_llm.data import find_format, read_samples, split_samples
 from systems.pixel_llm.data.inspection import Inspection, inspect_samples
 from systems.pixel_llm.data.inspection_checks import Check, check_inspection
 from systems.pixel_llm.data.options import DataOptions
-from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.data.unpaired import UnpairedFiles, find_unpaired
 from systems.pixel_llm.errors import DatasetError, PixelLLMError
 from systems.pixel_llm.evaluation.inspection_page import write_page
@@ -24,31 +23,20 @@ from systems.pixel_llm.evaluation.inspection_page import write_page
 __all__ = ["run"]
 
 
-@dataclass(kw_only=True)
-class _Read:
-    """What became of reading the folder."""
-
-    train: list[Sample] = field(default_factory=list)
-    validation: list[Sample] = field(default_factory=list)
-    caption_format: str | None = None
-    manifest: Path | None = None
-    problem: str | None = None
-    """Why it could not be read."""
-
-
 def run(options: InspectOptions) -> int:
     """Run the command; the exit status is 1 where training should not start."""
-    read = _read_data(options)
-    paired = [sample.image_path for sample in (*read.train, *read.validation)]
-    with scan_progress(len(set(paired))) as on_progress:
+    sides, problem = _read(options)
+    train, validation = (sides.train, sides.validation) if sides is not None else ([], [])
+    unpaired = _unpaired(options, sides)
+    with scan_progress(len({sample.image_path for sample in (*train, *validation)})) as on_progress:
         inspection = inspect_samples(
-            read.train, read.validation, image_size=options.image_size, max_seq_len=options.max_seq_len,
-            unpaired=_unpaired(options, read, paired), num_workers=options.num_workers, on_progress=on_progress,
+            train, validation, image_size=options.image_size, max_seq_len=options.max_seq_len,
+            unpaired=unpaired, num_workers=options.num_workers, on_progress=on_progress,
         )  # fmt: skip
-    checks = check_inspection(inspection, problem=read.problem)
-    data, read_as = str(options.data), _told_format(read, options.data)
+    checks = check_inspection(inspection, problem=problem)
+    data, read_as = str(options.data), sides.reading.told if sides is not None else "nothing known"
     if options.json is not None:
-        _write_json(options.json, read, inspection, checks)
+        _write_json(options.json, sides, inspection, checks)
     if options.html is not None:
         _write_html(options.html, inspection, checks, data=data, read_as=read_as)
     print_summary(inspection, checks, data=data, read_as=read_as)
@@ -58,45 +46,35 @@ def run(options: InspectOptions) -> int:
     return 1 if any(check.status == "stop" for check in checks) else 0
 
 
-def _read_data(options: InspectOptions) -> _Read:
-    """The samples of both sides, as `train` would have them; what it would refuse is told as the problem."""
-    read = _Read()
+def _read(options: InspectOptions) -> tuple[Sides | None, str | None]:
+    """Both sides, as `train` would have them, or why they cannot be read."""
     try:
-        read.caption_format, read.manifest = find_format(options.data, manifest=options.manifest)
-        samples = read_samples(options.data, read.caption_format, read.manifest)
-        if options.val is None and options.val_manifest is None:
-            fraction = DataOptions().validation_fraction
-            read.train, read.validation = split_samples(samples, dataset_dir=options.data, fraction=fraction)
-        else:
-            read.train = samples
-            val = options.val or options.data
-            read.validation = read_samples(val, *find_format(val, manifest=options.val_manifest))
+        fraction = DataOptions().validation_fraction
+        sides = read_sides(
+            options.data, options.reading, val=options.val, val_manifest=options.val_manifest, fraction=fraction
+        )
     except DatasetError as error:
-        read.problem = str(error)
-    return read
+        return None, str(error)
+    return sides, None
 
 
-def _unpaired(options: InspectOptions, read: _Read, paired: Sequence[Path]) -> UnpairedFiles:
+def _unpaired(options: InspectOptions, sides: Sides | None) -> UnpairedFiles:
     if not options.data.is_dir():
         return UnpairedFiles()
-    found = find_unpaired(options.data, paired, caption_format=read.caption_format, manifest=read.manifest)
-    # Who names a manifest may mean to use a part of the pictures.
-    return found if options.manifest is None else replace(found, pictures=())
+    used: set[Path] = set()
+    passed_over: Mapping[str, Sequence[str]] = {}
+    if sides is not None:
+        used = {sample.image_path for sample in (*sides.reading.samples, *sides.validation)}
+        passed_over = sides.reading.passed_over
+    found = find_unpaired(options.data, used, passed_over=passed_over)
+    # Who names a file of captions may mean to use a part of the pictures.
+    return found if options.reading.manifest is None else replace(found, pictures=())
 
 
-def _told_format(read: _Read, data: Path) -> str:
-    if read.caption_format is None:
-        return "nothing known"
-    if read.manifest is None:
-        return read.caption_format
-    manifest = read.manifest.relative_to(data) if read.manifest.is_relative_to(data) else read.manifest
-    return f"{read.caption_format}, {manifest}"
-
-
-def _write_json(path: Path, read: _Read, inspection: Inspection, checks: tuple[Check, ...]) -> None:
+def _write_json(path: Path, sides: Sides | None, inspection: Inspection, checks: tuple[Check, ...]) -> None:
     content: dict[str, Any] = {
-        "format": read.caption_format,
-        "manifest": None if read.manifest is None else str(read.manifest),
+        "format": None if sides is None else sides.reading.caption_format,
+        "manifest": None if sides is None or sides.reading.manifest is None else str(sides.reading.manifest),
         "should_train": all(check.status != "stop" for check in checks),
         "checks": [asdict(check) for check in checks],
         **inspection.to_dict(),

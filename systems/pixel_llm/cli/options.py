@@ -16,7 +16,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.settings_file import read_settings
-from systems.pixel_llm.data.options import DataOptions
+from systems.pixel_llm.data.options import DataOptions, ReadingOptions
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
 from systems.pixel_llm.training.options import TrainingOptions
@@ -127,12 +127,11 @@ class InspectOptions:
 
     data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Folder of captioned pictures."""
-    manifest: Path | None = None
-    """JSON file of picture names and captions. Left out: found by looking."""
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     val: Path | None = None
     """Folder of captioned pictures for validation. Left out: the part of DATA that train would hold back."""
     val_manifest: Path | None = None
-    """JSON file of the pictures to validate on."""
+    """File of the names and captions of the pictures to validate on."""
     max_seq_len: int = 128
     """Most tokens of a caption, as for train."""
     image_size: int = 224
@@ -167,8 +166,7 @@ class SplitOptions:
     """Share of the pictures for validation."""
     test: float = 0.1
     """Share of the pictures for a test at the very end."""
-    manifest: Path | None = None
-    """JSON file of picture names and captions. Left out: found by looking."""
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     seed: int = 0
     """Another one makes another split."""
     num_workers: int | None = None
@@ -256,12 +254,16 @@ def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
 
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
     """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(InspectOptions, prog="pixel-llm inspect", args=arguments, registry=FLAG_VALUES)
+    return tyro.cli(
+        InspectOptions, prog="pixel-llm inspect", args=arguments, config=(OmitArgPrefixes,), registry=FLAG_VALUES
+    )
 
 
 def parse_split(arguments: Sequence[str]) -> SplitOptions:
     """The command line of `split`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(SplitOptions, prog="pixel-llm split", args=arguments, registry=FLAG_VALUES)
+    return tyro.cli(
+        SplitOptions, prog="pixel-llm split", args=arguments, config=(OmitArgPrefixes,), registry=FLAG_VALUES
+    )
 
 
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:

@@ -11,8 +11,8 @@ from pathlib import Path
 from shlex import quote
 
 from systems.pixel_llm.cli.options import SplitOptions
+from systems.pixel_llm.cli.reading import read_data_folder
 from systems.pixel_llm.cli.scan_progress import scan_progress
-from systems.pixel_llm.data import find_format, read_samples
 from systems.pixel_llm.data.duplicates import find_duplicates
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture, scan_pictures
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def run(options: SplitOptions) -> int:
     """Run the command."""
-    samples = read_samples(options.data, *find_format(options.data, manifest=options.manifest))
+    samples = read_data_folder(options.data, options.reading.manifest, options.reading).samples
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
     with scan_progress(len(paths)) as on_progress:
         scanned = scan_pictures(paths, num_workers=options.num_workers, on_progress=on_progress)

@@ -1,10 +1,8 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from systems.pixel_llm.cli.bad_pictures import BadPictureList
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
+from systems.pixel_llm.cli.reading import read_sides
 from systems.pixel_llm.cli.run_folder import (
     RunFolder,
     make_run_folder,
@@ -24,8 +23,8 @@ from systems.pixel_llm.cli.run_folder import (
 from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
-from systems.pixel_llm.data import DataOptions, ImageCaptionDataset, make_loader, split_samples
-from systems.pixel_llm.data.samples import ReaderOptions, Reading, Sample, read_folder
+from systems.pixel_llm.data import ImageCaptionDataset, make_loader
+from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -119,44 +118,19 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
     Raises:
         DatasetError: a folder, manifest or its content cannot be used, or a picture would be on both sides.
     """
-    options, val = command.dataset, command.run.val
-    reading = _read(command.data, options.manifest, options)
-    samples = reading.split.get("train", reading.samples)
-    if val is not None:
-        samples = _without(samples, command.data, val)
-    if val is None and options.val_manifest is None:
-        if val_samples := reading.split.get("dev"):
-            return list(samples), list(val_samples)
-        return split_samples(samples, dataset_dir=command.data, fraction=options.validation_fraction)
-    val_samples = _read(val or command.data, options.val_manifest, options).samples
-    shared = {sample.image_path.resolve() for sample in samples} & {each.image_path.resolve() for each in val_samples}
+    options = command.dataset
+    sides = read_sides(
+        command.data, options, val=command.run.val, val_manifest=options.val_manifest,
+        fraction=options.validation_fraction,
+    )  # fmt: skip
+    pictures = {sample.image_path.resolve() for sample in sides.train}
+    shared = pictures & {sample.image_path.resolve() for sample in sides.validation}
     if shared:
         raise DatasetError(
             f"{len(shared)} pictures are in the training and in the validation data, first {min(shared)}. A score on "
             "them would mean nothing: take them out of one side."
         )
-    return list(samples), list(val_samples)
-
-
-def _without(samples: Sequence[Sample], folder: Path, val: Path) -> Sequence[Sample]:
-    """Without the pictures of a folder for validation that lies inside: a folder is read with all below it."""
-    below = os.path.relpath(val.resolve(), folder.resolve())
-    if below == os.curdir or below.startswith(os.pardir):
-        return samples
-    return [sample for sample in samples if not sample.image_path.is_relative_to(folder / below)]
-
-
-def _read(folder: Path, manifest: Path | None, options: DataOptions) -> Reading:
-    return read_folder(
-        folder,
-        options.format,
-        manifest,
-        options=ReaderOptions(
-            captions_per_file=options.captions_per_file,
-            image_column=options.image_column,
-            caption_column=options.caption_column,
-        ),
-    )
+    return sides.train, sides.validation
 
 
 def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:

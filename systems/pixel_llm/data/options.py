@@ -10,32 +10,38 @@ from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["BadSamplePolicy", "CaptionChoice", "DataOptions"]
+__all__ = ["BadSamplePolicy", "CaptionChoice", "DataOptions", "ReadingOptions"]
 
 BadSamplePolicy = Literal["skip", "raise"]
 CaptionChoice = Literal["sample", "first", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Where captions are read from and how pictures are handed to the model.
-
-    Raises:
-        ConfigError: a value is out of range; the message names the setting, what was found and what is allowed.
-    """
+class ReadingOptions:
+    """Where captions are read from."""
 
     format: Literal["auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k"] = "auto"
     """How captions are stored. auto: found by looking, and told in one line."""
     manifest: Path | None = None
     """File of picture names and captions. Left out: found by looking, else caption files beside the pictures."""
-    val_manifest: Path | None = None
-    """The same of the pictures to validate on."""
     captions_per_file: Literal["one", "lines"] = "one"
     """What a caption file beside a picture holds: one caption, or a caption a line."""
     image_column: str | None = None
     """Column or key of the picture's name, where it has no usual name."""
     caption_column: str | None = None
     """Column or key of the caption, where it has no usual name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ReadingOptions):
+    """Where captions are read from and how pictures are handed to the model.
+
+    Raises:
+        ConfigError: a value is out of range; the message names the setting, what was found and what is allowed.
+    """
+
+    val_manifest: Path | None = None
+    """File of the names and captions of the pictures to validate on."""
     batch_size: int = 32
     """Pictures a training step."""
     num_workers: int | None = None
