@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from systems.pixel_llm.data.formats import find_format
 from systems.pixel_llm.data.samples import MAX_CAPTION_CHARACTERS, MAX_TEXT_BYTES, Reading, read_folder
 from systems.pixel_llm.errors import DatasetError
 
@@ -209,6 +210,8 @@ class TestWhatIsNoFile:
         (data / "manifest.json").symlink_to(tmp_path / "manifest.json")
         with pytest.raises(DatasetError, match=r"manifest\.json is a symbolic link that leads out"):
             read_folder(data)
+        with pytest.raises(DatasetError, match=r"manifest\.json is a symbolic link that leads out"):
+            find_format(data)
         assert captions(read_folder(data, manifest_file="manifest.json")) == {"a.jpg": ["a"]}
 
     @pytest.mark.parametrize("contents", [{"b.txt": "b"}, manifest({"a.jpg": "a", "b.jpg": "b"})])

@@ -33,10 +33,14 @@ class _Candidate:
     is_named: bool = False
     """Whether somebody asked for this very file."""
 
-    def read(self, dataset_dir: Path, options: ReaderOptions) -> Reading:
-        """Read it. A file that is only found, and that a link brings in from elsewhere, is refused."""
+    def check_stays_inside(self, dataset_dir: Path) -> None:
+        """Refuse a file that was only found, and that a link brings in from elsewhere."""
         if self.manifest is not None and not self.is_named:
             PicturePlaces(roots=[dataset_dir]).check_link(str(self.manifest))
+
+    def read(self, dataset_dir: Path, options: ReaderOptions) -> Reading:
+        """Read it, if it may be read."""
+        self.check_stays_inside(dataset_dir)
         return self.reader.read(dataset_dir, self.manifest, options)
 
 
@@ -54,6 +58,7 @@ def find_format(
     listing = list_folder(dataset_dir)
     candidates = _candidates(listing, _readers(AUTO, manifest, ReaderOptions()), manifest)
     if len(candidates) == 1:
+        candidates[0].check_stays_inside(listing.folder)
         return candidates[0].reader.name, candidates[0].manifest
     reading = _best(listing, candidates, ReaderOptions())
     return reading.caption_format, reading.manifest
