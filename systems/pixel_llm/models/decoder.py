@@ -9,7 +9,15 @@ from torch.nn import functional as F
 
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.kv_cache import KVCache
-from systems.pixel_llm.models.layers import MLP, CrossAttention, Dropout, SelfAttention, attend, merge_heads
+from systems.pixel_llm.models.layers import (
+    MLP,
+    CrossAttention,
+    Dropout,
+    SelfAttention,
+    attend,
+    merge_heads,
+    split_heads,
+)
 
 __all__ = ["DecoderBlock", "TextDecoder"]
 
@@ -64,14 +72,12 @@ class TextDecoder(nn.Module):
 
         With `image_index` [C], the rows of C captions, each [C, K, N, E]: computed once a picture, then copied.
         """
-        batch, num_tokens, _ = image_features.shape
-        projected = self.cross_keys_values(image_features)
-        projected = projected.view(batch, num_tokens, len(self.blocks), 2, self.num_heads, -1)
-        # [layers, 2, B, K, N, E], laid out once, so that no block or generated token gathers it again.
-        keys_values = projected.permute(2, 3, 0, 4, 1, 5).contiguous()
+        # By turns the keys and the values of a block; as slices, whose gradients are put together in one copy.
+        slices = self.cross_keys_values(image_features).chunk(2 * len(self.blocks), dim=-1)
+        heads = [split_heads(each, self.num_heads) for each in slices]
         if image_index is not None:
-            keys_values = keys_values.index_select(2, image_index)
-        return [(layer[0], layer[1]) for layer in keys_values]
+            heads = [each.index_select(0, image_index) for each in heads]
+        return list(zip(heads[0::2], heads[1::2], strict=True))
 
     def forward(
         self,

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MLP", "CrossAttention", "Dropout", "SelfAttention", "attend", "matmul_attention", "merge_heads"]
+__all__ = [
+    "MLP",
+    "CrossAttention",
+    "Dropout",
+    "SelfAttention",
+    "attend",
+    "matmul_attention",
+    "merge_heads",
+    "split_heads",
+]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False) -> Tensor:
@@ -62,10 +71,8 @@ class SelfAttention(nn.Module):
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, D] -> queries, keys and values, each [B, K, T, E]."""
-        batch, length, width = hidden.shape
-        qkv = self.qkv(hidden).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return query, key, value
+        query, key, value = self.qkv(hidden).chunk(3, dim=-1)
+        return split_heads(query, self.num_heads), split_heads(key, self.num_heads), split_heads(value, self.num_heads)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D], every position seeing every other."""
@@ -83,8 +90,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, hidden: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[B, T, D] with keys and values [B, K, N, E] -> [B, T, D]."""
-        batch, length, width = hidden.shape
-        query = self.query(hidden).view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+        query = split_heads(self.query(hidden), self.num_heads)
         return self.out(merge_heads(attend(query, key, value)))
 
 
@@ -129,6 +135,11 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
         return f"rate={self.rate}"
+
+
+def split_heads(hidden: Tensor, num_heads: int) -> Tensor:
+    """[B, T, D] -> [B, K, T, E], a view."""
+    return hidden.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def merge_heads(heads: Tensor) -> Tensor:

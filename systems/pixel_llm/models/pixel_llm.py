@@ -147,7 +147,9 @@ class PixelLLM(nn.Module):
 
     def make_cache(self, image_features: Tensor) -> KVCache:
         """An empty cache for captions of the pictures with these features."""
-        return KVCache(self.decoder.look_at(image_features), max_length=self.config.max_seq_len)
+        # Laid out once, so that no generated token gathers them again.
+        keys_values = [(key.contiguous(), value.contiguous()) for key, value in self.decoder.look_at(image_features)]
+        return KVCache(keys_values, max_length=self.config.max_seq_len)
 
     def fit_tokenizer(self, captions: Sequence[str]) -> None:
         """Train the tokenizer on `captions`, with `config.vocab_size` as the ceiling, and shrink the embedding table.
