@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "systems" / "pixel_llm"
 
 LAYERS = {
     **dict.fromkeys(["__init__", "errors", "seeding", "lazy"], 0),
-    **dict.fromkeys(["tokenizer", "preprocessing", "checkpoint_folder"], 1),
+    **dict.fromkeys(["tokenizer", "preprocessing", "checkpoint_folder", "global_generators"], 1),
     **dict.fromkeys(["data", "models"], 2),
     **dict.fromkeys(["training", "inference"], 3),
     "evaluation": 4,

@@ -9,9 +9,7 @@ the item is a `BadPicture`, so that no other item moves.
 
 import operator
 import os
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +28,7 @@ from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
 from systems.pixel_llm.data.samples import Sample, read_samples
 from systems.pixel_llm.data.transforms import PictureTransform, make_transform
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
+from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.preprocessing import Preprocessing
 from systems.pixel_llm.seeding import derive_seed
 
@@ -174,7 +173,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
             return self._own_transform.normalise(pixels)
         assert self._user_transform is not None
         picture = open_image(path)
-        with _global_generators(derive_seed("transform", *place)):
+        with seeded_global_generators(derive_seed("transform", *place)):
             image = self._user_transform(picture)
         return _checked(image, path)
 
@@ -211,21 +210,3 @@ def _checked(image: object, path: Path) -> Tensor:
         f"transform must give a float tensor [3, H, W]; for {shown(path)} it gave {found}. With torchvision, end it "
         "with ToTensor() and Normalize(...)."
     )
-
-
-@contextmanager
-def _global_generators(seed: int) -> Iterator[None]:
-    """Python's, numpy's and torch's global generators seeded inside, and afterwards as they were.
-
-    Of torch only the generator of the CPU: `torch.manual_seed` would reach into the GPU's, which draws dropout.
-    """
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)

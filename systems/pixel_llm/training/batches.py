@@ -6,18 +6,16 @@ wanted position on to a loader of the same settings. Resuming in the middle of a
 """
 
 import logging
-import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.seeding import derive_seed
 
 __all__ = ["EpochBatches"]
@@ -86,7 +84,7 @@ class EpochBatches:
     def _draw_order(self, epoch: int) -> list[list[int]]:
         """The sample numbers of each batch of `epoch`; all generators are afterwards as they were."""
         seed = derive_seed("order", self._seed, epoch)
-        with _global_generators(seed):
+        with seeded_global_generators(seed):
             # A generator the user gave is seeded too: left alone, it would go on from where a kill left it.
             generator = _own_generator(self._loader)
             if generator is None:
@@ -102,10 +100,10 @@ class EpochBatches:
         """The batches of `loader`, the global generators seeded for each by its number, for whatever draws from them:
         an order of the loader's own, a picture's transform.
         """
-        with _global_generators(derive_seed("loader", self._seed, epoch)):
+        with seeded_global_generators(derive_seed("loader", self._seed, epoch)):
             iterator = iter(loader)
         for number in count(start):
-            with _global_generators(derive_seed("batch", self._seed, epoch, number)):
+            with seeded_global_generators(derive_seed("batch", self._seed, epoch, number)):
                 batch = next(iterator, _END)
             if batch is _END:
                 return
@@ -176,21 +174,3 @@ class _WorkerStart:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self._then is not None:
             self._then(worker)
-
-
-@contextmanager
-def _global_generators(seed: int) -> Iterator[None]:
-    """Python's, numpy's and torch's global generators seeded inside, and afterwards as they were.
-
-    Of torch only the generator of the CPU: `torch.manual_seed` would reach into the GPU's.
-    """
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
