@@ -129,7 +129,7 @@ def test_a_terminal_that_is_closed_ends_the_run_with_a_checkpoint(pictures, envi
     os.close(theirs)
     try:
         shown = b""
-        while b"step 3/" not in shown:
+        while not re.search(rb"step [1-9]\d*/", shown):  # the bar shows some of the steps only
             shown += os.read(ours, 4096)
         os.close(ours)  # the kernel hangs the process up, and its output goes nowhere from here
         assert process.wait() == 129
