@@ -190,10 +190,10 @@ def test_targets_are_the_next_tokens(tokenizer):
     assert batch.supervised.tolist() == supervised
 
 
-@given(captions=st.lists(nfc_texts, max_size=4), max_seq_len=st.integers(1, 12), multiple=st.integers(1, 8))
-def test_every_row_ends_in_eos_and_fits(captions, max_seq_len, multiple):
+@given(captions=st.lists(nfc_texts, max_size=4), max_seq_len=st.integers(1, 12))
+def test_every_row_ends_in_eos_and_fits(captions, max_seq_len):
     for tokenizer in (UNFITTED, FITTED):
-        batch = tokenizer.encode_batch(captions, max_seq_len=max_seq_len, pad_to_multiple=multiple)
+        batch = tokenizer.encode_batch(captions, max_seq_len=max_seq_len)
         assert batch.targets.shape == batch.input_ids.shape
         assert len(batch.targets) == len(captions)
         assert batch.targets.shape[1] <= max_seq_len
@@ -227,11 +227,10 @@ def test_the_cut_tears_no_character(max_seq_len):
     assert batch.num_truncated == (said != "a🦊é猫")
 
 
-@pytest.mark.parametrize(("multiple", "length"), [(1, 6), (4, 8), (5, 10), (8, 8), (64, 10)])
-def test_the_length_is_rounded_up_but_never_above_max_seq_len(multiple, length):
-    batch = UNFITTED.encode_batch(["abcde", "a"], max_seq_len=10, pad_to_multiple=multiple)
-    assert batch.input_ids.shape == (2, length)
-    assert batch.supervised.tolist() == [0, 1, 2, 3, 4, 5, length, length + 1]
+def test_the_batch_is_as_long_as_its_longest_caption():
+    batch = UNFITTED.encode_batch(["abcde", "a"], max_seq_len=10)
+    assert batch.input_ids.shape == (2, 6)
+    assert batch.supervised.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_batch_moves_as_a_whole():

@@ -123,15 +123,13 @@ class CaptionTokenizer:
         """The number of tokens of each caption, without special tokens."""
         return [len(self.encode(caption)) for caption in captions]
 
-    def encode_batch(self, captions: Sequence[str], *, max_seq_len: int, pad_to_multiple: int = 1) -> TokenBatch:
+    def encode_batch(self, captions: Sequence[str], *, max_seq_len: int) -> TokenBatch:
         """Encode `captions` for training: `<bos>` before what is read, `<eos>` after what must be said.
 
         Args:
             captions: B texts.
             max_seq_len: the most positions a caption may take, `<eos>` included; a longer one is cut at a character
                 boundary and still ends in `<eos>`.
-            pad_to_multiple: T is the longest caption's length rounded up to a multiple of this (never above
-                `max_seq_len`), which keeps the number of different shapes small where that matters.
         """
         rows: list[list[int]] = []
         num_truncated = 0
@@ -141,8 +139,7 @@ class CaptionTokenizer:
                 num_truncated += 1
                 ids = self._cut(ids, max_seq_len - 1)
             rows.append(ids)
-        longest = max((len(ids) + 1 for ids in rows), default=1)
-        length = min(-(-longest // pad_to_multiple) * pad_to_multiple, max_seq_len)
+        length = max((len(ids) + 1 for ids in rows), default=1)
         input_ids = torch.full((len(rows), length), self.pad_id, dtype=torch.long)
         targets = torch.full((len(rows), length), IGNORE_INDEX, dtype=torch.long)
         for row, ids in enumerate(rows):
