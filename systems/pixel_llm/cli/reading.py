@@ -48,7 +48,7 @@ def _without(samples: list[Sample], folder: Path, val: Path) -> list[Sample]:
     below = os.path.relpath(val.resolve(), folder.resolve())
     if below == os.curdir or below.startswith(os.pardir):
         return samples
-    return [sample for sample in samples if not sample.image_path.is_relative_to(folder / below)]
+    return [sample for sample in samples if not Path(sample.image_path).is_relative_to(folder / below)]
 
 
 def read_data_folder(folder: Path, manifest: Path | None, options: ReadingOptions) -> Reading:

@@ -1,6 +1,7 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from shlex import quote
@@ -123,8 +124,8 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
         command.data, options, val=command.run.val, val_manifest=options.val_manifest,
         fraction=options.validation_fraction,
     )  # fmt: skip
-    pictures = {sample.image_path.resolve() for sample in sides.train}
-    shared = pictures & {sample.image_path.resolve() for sample in sides.validation}
+    pictures = {os.path.realpath(sample.image_path) for sample in sides.train}
+    shared = pictures & {os.path.realpath(sample.image_path) for sample in sides.validation}
     if shared:
         raise DatasetError(
             f"{len(shared)} pictures are in the training and in the validation data, first {min(shared)}. A score on "

@@ -25,7 +25,8 @@ from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, DatasetItem
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
-from systems.pixel_llm.data.samples import Sample, read_samples
+from systems.pixel_llm.data.picture_path import PicturePath
+from systems.pixel_llm.data.samples import Sample, SampleTable, read_samples
 from systems.pixel_llm.data.transforms import PictureTransform, make_transform
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
 from systems.pixel_llm.global_generators import seeded_global_generators
@@ -105,7 +106,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
                 image_column=image_column,
                 caption_column=caption_column,
             )
-        self.samples = list(samples)
+        self.samples = SampleTable.of(samples)
         """One record a picture, sorted by name where they were read from the folder."""
         if not self.samples:
             raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")
@@ -124,7 +125,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
     @property
     def captions(self) -> list[str]:
         """All captions of all samples, in order: what a tokenizer is fitted to."""
-        return [caption for sample in self.samples for caption in sample.captions]
+        return list(self.samples.captions)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw captions and transforms for this epoch from now on, in worker processes too."""
@@ -198,7 +199,7 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
         )
 
 
-def _checked(image: object, path: Path) -> Tensor:
+def _checked(image: object, path: PicturePath) -> Tensor:
     """The transform's result as float32 [3, H, W]."""
     if isinstance(image, Tensor):
         found = f"a tensor {list(image.shape)} of {image.dtype}"

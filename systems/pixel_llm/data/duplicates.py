@@ -8,24 +8,27 @@ memory.
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture
 from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
+from systems.pixel_llm.data.picture_path import PicturePath, open_picture_bytes
+from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["DuplicateGroup", "find_duplicates"]
+
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateGroup:
     """Pictures that look the same, at least two."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[PicturePath, ...]
     is_exact: bool
     """Whether all of them are copies of one file."""
     num_copies: int
     """Files beyond the first of each content: what could be deleted without losing a byte."""
-    validation_paths: tuple[Path, ...]
+    validation_paths: tuple[PicturePath, ...]
     """Those that are for validation."""
 
     @property
@@ -35,7 +38,7 @@ class DuplicateGroup:
 
 
 def find_duplicates(
-    pictures: Sequence[ScannedPicture], *, validation_paths: Collection[Path] = ()
+    pictures: Sequence[ScannedPicture], *, validation_paths: Collection[PicturePath] = ()
 ) -> list[DuplicateGroup]:
     """The groups of pictures that look the same, in the order of `pictures`, leaks and all."""
     for_validation = set(validation_paths)
@@ -54,10 +57,13 @@ def find_duplicates(
     return groups
 
 
-def _digest(path: Path) -> bytes:
+def _digest(path: PicturePath) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
+        with open_picture_bytes(path) as file:
+            digest = hashlib.blake2b(digest_size=16)
+            while part := file.read(_CHUNK_BYTES):
+                digest.update(part)
+            return digest.digest()
+    except (OSError, DatasetError):
         # It was there a moment ago. A file that goes away while it is looked at is a copy of none.
         return str(path).encode(errors="surrogateescape")

@@ -9,7 +9,6 @@ that, then the conversion to RGB, which this module does itself where Pillow wou
 """
 
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.picture_path import PackedPicture, PicturePath, open_picture_bytes
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["MAX_PIXELS", "PICTURE_KINDS", "PictureFacts", "examine_image", "open_image", "to_rgb"]
@@ -55,7 +55,7 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
         DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
             names it and says what to do.
     """
-    with _decoded(Path(path), at_least) as (image, _):
+    with _decoded(_picture(path), at_least) as (image, _):
         return to_rgb(_upright(image))
 
 
@@ -86,7 +86,7 @@ def examine_image(
     Raises:
         DatasetError: for the same files as `open_image`, in the same words.
     """
-    with _decoded(Path(path), at_least) as (image, stored):
+    with _decoded(_picture(path), at_least) as (image, stored):
         turn = _turn_of(image)
         picture = to_rgb(_upright(image))
         if picture is image:
@@ -113,11 +113,10 @@ class _Stored:
 
 
 @contextmanager
-def _decoded(path: Path, at_least: tuple[int, int] | None) -> Iterator[tuple[Image.Image, _Stored]]:
+def _decoded(path: PicturePath, at_least: tuple[int, int] | None) -> Iterator[tuple[Image.Image, _Stored]]:
     """The picture of a file, decoded, and how it was stored. Whatever fails, inside too, is a DatasetError."""
-    _check_is_file(path)
     try:
-        with _quiet_pillow(), path.open("rb") as file, Image.open(file, formats=PICTURE_KINDS) as image:
+        with _quiet_pillow(), open_picture_bytes(path) as file, Image.open(file, formats=PICTURE_KINDS) as image:
             _check_size(path, image)
             stored = _Stored(mode=image.mode, size=image.size, is_16_bit=_is_16_bit(image))
             if at_least is not None:
@@ -142,6 +141,10 @@ def _decoded(path: Path, at_least: tuple[int, int] | None) -> Iterator[tuple[Ima
             f"{shown(path)} cannot be decoded: {reason}. The file is damaged or not readable; replace it, or take it "
             "out of the data."
         ) from error
+
+
+def _picture(path: str | os.PathLike[str]) -> PicturePath:
+    return path if isinstance(path, PackedPicture) else Path(path)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -204,22 +207,7 @@ def _is_animated(image: Image.Image) -> bool:
         return False
 
 
-def _check_is_file(path: Path) -> None:
-    """Only regular files are opened: a pipe would block, a device would never end."""
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise DatasetError(f"{shown(path)} does not exist. Check the name, or take it out of the data.") from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{shown(path)} cannot be opened: {error}. Check the name and its permissions.") from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise DatasetError(f"{shown(path)} is {kind}; expected a picture file.")
-    if status.st_size == 0:
-        raise DatasetError(f"{shown(path)} is empty (0 bytes). Replace it, or take it out of the data.")
-
-
-def _check_size(path: Path, image: Image.Image) -> None:
+def _check_size(path: PicturePath, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DatasetError(f"{shown(path)} is too large: {_too_large(f'{width} x {height} pixels')}")

@@ -5,10 +5,10 @@ found from what the scan saw (`duplicates`), and files without a partner from th
 end (`inspection_checks`) put it into a few sentences with advice: whether training should start, and what to do first.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.data.duplicates import DuplicateGroup, find_duplicates
@@ -22,6 +22,7 @@ from systems.pixel_llm.data.inspection_pictures import (
     scan_pictures,
     sizes_of,
 )
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.data.unpaired import UnpairedFiles
 
@@ -59,10 +60,10 @@ class Inspection:
         return len(self.bad) / self.num_pictures if self.num_pictures else 0.0
 
     @property
-    def shared_pictures(self) -> tuple[Path, ...]:
+    def shared_pictures(self) -> tuple[PicturePath, ...]:
         """Picture files that are both in the training and in the validation data."""
-        validation = {sample.image_path.resolve() for sample in self.validation_samples}
-        return tuple(each.image_path for each in self.train_samples if each.image_path.resolve() in validation)
+        validation = {os.path.realpath(sample.image_path) for sample in self.validation_samples}
+        return tuple(each.image_path for each in self.train_samples if os.path.realpath(each.image_path) in validation)
 
     @property
     def leaks(self) -> tuple[DuplicateGroup, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from systems.pixel_llm.data.distributions import Bar, Spread, histogram, spread_of
 from systems.pixel_llm.data.folder import PICTURE_EXTENSIONS
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.tokenizer import CaptionTokenizer
 
@@ -46,7 +47,7 @@ _PLACEHOLDERS = frozenset(
 class SuspectCaption:
     """A caption that looks wrong."""
 
-    path: Path
+    path: PicturePath
     """The picture it is of."""
     caption: str
     why: str
@@ -127,7 +128,7 @@ def _advised_max_seq_len(ordered: Sequence[int]) -> int:
 
 
 def _suspects(
-    pairs: Sequence[tuple[Path, str]], times: Counter[str], words: dict[str, list[str]]
+    pairs: Sequence[tuple[PicturePath, str]], times: Counter[str], words: dict[str, list[str]]
 ) -> list[SuspectCaption]:
     """Each caption that looks wrong, in order, with the first of the reasons that it gives."""
     of_caption = _reasons_of_captions(times, words)
@@ -170,7 +171,7 @@ def _reasons_of_captions(times: Counter[str], words: dict[str, list[str]]) -> di
     return found
 
 
-def _is_file_name(caption: str, path: Path) -> bool:
+def _is_file_name(caption: str, path: PicturePath) -> bool:
     """Whether a caption is a file's name: this one's, or one as cameras give it.
 
     A name with spaces is one that a person wrote for the picture, so that it is the caption too may be meant.

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 
 from systems.pixel_llm.data.distributions import Bar, Spread, histogram, spread_of
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import PictureFacts, examine_image
 from systems.pixel_llm.data.near_duplicates import Fingerprint, fingerprint
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = [
@@ -57,7 +57,7 @@ _EXTENSIONS = {
 class ScannedPicture:
     """A picture that can be read."""
 
-    path: Path
+    path: PicturePath
     facts: PictureFacts
     fingerprint: Fingerprint
 
@@ -66,7 +66,7 @@ class ScannedPicture:
 class BadPicture:
     """A picture that training cannot read."""
 
-    path: Path
+    path: PicturePath
     reason: str
     """Why, and what to do, as a sentence about the file."""
 
@@ -75,7 +75,7 @@ class BadPicture:
 class OddPicture:
     """A picture that can be read but may not be what its owner believes."""
 
-    path: Path
+    path: PicturePath
     what: tuple[str, ...]
     """Each a few words."""
 
@@ -99,7 +99,7 @@ class PictureSizes:
 
 
 def scan_pictures(
-    paths: Sequence[Path], *, num_workers: int | None = None, on_progress: Callable[[int], None] | None = None
+    paths: Sequence[PicturePath], *, num_workers: int | None = None, on_progress: Callable[[int], None] | None = None
 ) -> list[ScannedPicture | BadPicture]:
     """What is known of each picture, in the order of `paths`.
 
@@ -123,11 +123,11 @@ def scan_pictures(
     return [each for each in found if each is not None]
 
 
-def _scan_some(paths: Sequence[Path]) -> list[ScannedPicture | BadPicture]:
+def _scan_some(paths: Sequence[PicturePath]) -> list[ScannedPicture | BadPicture]:
     return [_scan(path) for path in paths]
 
 
-def _scan(path: Path) -> ScannedPicture | BadPicture:
+def _scan(path: PicturePath) -> ScannedPicture | BadPicture:
     try:
         picture, facts = examine_image(path, at_least=_SCAN_SIZE)
     except DatasetError as error:

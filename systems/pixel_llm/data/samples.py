@@ -10,7 +10,8 @@ import os
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.formats import read_best
 from systems.pixel_llm.data.readers.captions import MAX_CAPTION_CHARACTERS, MAX_MANIFEST_BYTES, MAX_TEXT_BYTES
-from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading, Sample
+from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading
+from systems.pixel_llm.data.sample_table import Sample, SampleTable
 
 __all__ = [
     "MAX_CAPTION_CHARACTERS",
@@ -19,6 +20,7 @@ __all__ = [
     "ReaderOptions",
     "Reading",
     "Sample",
+    "SampleTable",
     "read_folder",
     "read_samples",
 ]
@@ -34,7 +36,7 @@ def read_samples(
     captions_per_file: str = "one",
     image_column: str | None = None,
     caption_column: str | None = None,
-) -> list[Sample]:
+) -> SampleTable:
     """The samples of a folder, sorted by name; the captions are stripped, and white space in them is one space.
 
     "text": every picture, in the folder or below, that has a .txt or .caption file of the same name beside it.
@@ -59,7 +61,7 @@ def read_samples(
     options = ReaderOptions(
         captions_per_file=captions_per_file, image_column=image_column, caption_column=caption_column
     )
-    return list(read_folder(dataset_dir, caption_format, manifest_file, options=options).samples)
+    return read_folder(dataset_dir, caption_format, manifest_file, options=options).samples
 
 
 def read_folder(

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.errors import ConfigError
 
@@ -51,7 +52,7 @@ def split_groups(
     samples: Sequence[Sample],
     *,
     dataset_dir: str | os.PathLike[str],
-    groups: Sequence[Collection[Path]],
+    groups: Sequence[Collection[PicturePath]],
     fractions: Mapping[str, float],
     seed: int = 0,
 ) -> dict[str, list[Sample]]:
@@ -96,7 +97,7 @@ def split_groups(
     return sides
 
 
-def _name(path: Path, dataset_dir: Path) -> str:
+def _name(path: PicturePath, dataset_dir: Path) -> str:
     """The same text for the same picture on every system: "/" between folders, accents composed (NFC)."""
     return unicodedata.normalize("NFC", Path(os.path.relpath(path, dataset_dir)).as_posix())
 

@@ -19,6 +19,7 @@ from systems.pixel_llm.data.duplicates import DuplicateGroup
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.inspection import Inspection
 from systems.pixel_llm.data.inspection_checks import Check
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.errors import DatasetError
 
@@ -300,7 +301,7 @@ def _groups(inspection: Inspection) -> list[_Group]:
     return [_group(group, captions_of) for group in ordered[:MAX_GROUPS]]
 
 
-def _group(group: DuplicateGroup, captions_of: dict[Path, tuple[str, ...]]) -> _Group:
+def _group(group: DuplicateGroup, captions_of: dict[PicturePath, tuple[str, ...]]) -> _Group:
     for_validation = set(group.validation_paths)
     paths = group.paths
     if group.is_leak:  # both sides must be seen
@@ -317,11 +318,11 @@ def _group(group: DuplicateGroup, captions_of: dict[Path, tuple[str, ...]]) -> _
     )
 
 
-def _cell(path: Path, *lines: str, label: str = "") -> _Cell:
+def _cell(path: PicturePath, *lines: str, label: str = "") -> _Cell:
     return _Cell(name=path.name, image=_thumbnail(path), lines=lines, label=label)
 
 
-def _thumbnail(path: Path) -> str | None:
+def _thumbnail(path: PicturePath) -> str | None:
     """A small JPEG of the picture as a data URI; None where it cannot be read."""
     try:
         picture = open_image(path, at_least=(THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE // 2))

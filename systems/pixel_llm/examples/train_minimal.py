@@ -4,7 +4,6 @@ python -m systems.pixel_llm.examples.train_minimal FOLDER
 """
 
 import sys
-from pathlib import Path
 
 from systems.pixel_llm.data import find_format, make_loader
 from systems.pixel_llm.inference import Captioner
@@ -19,7 +18,7 @@ def main(folder: str, checkpoint_dir: str = "checkpoints", num_epochs: int = 20)
     dataset = ImageCaptionDataset(folder, caption_format, manifest, image_size=model.config.image_height_width)
     loader = make_loader(dataset, batch_size=32, shuffle=True)
     Trainer(model, loader, checkpoint_dir=checkpoint_dir, learning_rate=1e-3).train(num_epochs)
-    picture: Path = dataset.samples[0].image_path
+    picture = dataset.samples[0].image_path
     print(picture, Captioner(model).caption(picture), sep="\t")
 
 

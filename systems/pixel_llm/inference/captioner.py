@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from systems.pixel_llm.data.images import open_image, to_rgb
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.transforms import make_transform
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.inference.find import find_checkpoint
@@ -15,7 +16,7 @@ from systems.pixel_llm.models import PixelLLM
 
 __all__ = ["Captioner"]
 
-Picture = str | Path | Image.Image
+Picture = str | PicturePath | Image.Image
 
 
 class Captioner:
@@ -71,14 +72,14 @@ class Captioner:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
-        if isinstance(pictures, str | Path | Image.Image):
+        if isinstance(pictures, Picture):
             return self._caption_batch([pictures], settings)[0]
         captions: list[str] = []
         for start in range(0, len(pictures), batch_size):
             captions += self._caption_batch(pictures[start : start + batch_size], settings)
         return captions
 
-    def open(self, path: str | Path) -> Image.Image:
+    def open(self, path: str | PicturePath) -> Image.Image:
         """The picture as `caption` takes it: decoded as in training, a large JPEG at a part of its size.
 
         Raises:

@@ -4,8 +4,9 @@ The lists have a name a line and are called `*trainImages.txt`, `*devImages.txt`
 pictures to train on, to choose by and to leave for the end; all of them are read.
 """
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from systems.pixel_llm.data.folder import FolderListing, list_folder, shown
 from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, clean_caption, read_text
 from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
-from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading, Sample, first_names
+from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading, first_names
 from systems.pixel_llm.data.readers.sniffing import file_head
+from systems.pixel_llm.data.sample_table import SampleTable
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["READER"]
@@ -85,10 +87,12 @@ def _divided(reading: Reading, folder: Path) -> Reading:
     if not lists:
         return reading
     names_of = {part: _names_in(path) for part, path in lists.items()}
-    split: dict[str, list[Sample]] = {
-        part: [sample for sample in reading.samples if sample.image_path.name in names]
-        for part, names in names_of.items()
-    }
+    found = [os.path.basename(name) for name in reading.samples.names]  # noqa: PTH119  a Path for each is slow
+
+    def those(is_wanted: Callable[[str], bool]) -> SampleTable:
+        return reading.samples.select(row for row, name in enumerate(found) if is_wanted(name))
+
+    split = {part: those(names.__contains__) for part, names in names_of.items()}
     for part, samples in split.items():
         if not samples:
             raise DatasetError(
@@ -104,8 +108,8 @@ def _divided(reading: Reading, folder: Path) -> Reading:
         )
     if "train" not in split:
         others = set().union(*names_of.values())
-        split["train"] = [sample for sample in reading.samples if sample.image_path.name not in others]
-    known = {sample.image_path.name for sample in reading.samples}
+        split["train"] = those(lambda name: name not in others)
+    known = set(found)
     absent = sorted(name for names in names_of.values() for name in names - known)
     counts = ", ".join(f"{len(split[part]):,} {part}" for part in PARTS if part in split)
     return replace(

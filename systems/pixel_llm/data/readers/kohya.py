@@ -35,7 +35,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     """
     repeated = list(_repeated_folders(walk_folder(list_folder(dataset_dir)), dataset_dir))
     found = read_pairs(dataset_dir, [listing for listing, _ in repeated], options)
-    if not found.samples:
+    if not found.captions_by_path:
         raise DatasetError(
             f"No captioned pictures in folders of the form N_name in {shown(dataset_dir)}: expected a folder such as "
             "10_cat with cat.jpg and cat.txt in it."

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.places import PicturePlaces
-from systems.pixel_llm.data.readers.reader import Reading, Sample, first_names, told_as
+from systems.pixel_llm.data.readers.reader import Reading, first_names, told_as
+from systems.pixel_llm.data.sample_table import SampleTable
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["read_named_pictures"]
@@ -53,7 +54,7 @@ def read_named_pictures(
         caption_format=caption_format,
         dataset_dir=dataset_dir,
         manifest=manifest,
-        samples=[Sample(Path(path), captions) for path, captions in captions_by_path.items()],
+        samples=SampleTable.of_columns(list(captions_by_path), list(captions_by_path.values())),
         passed_over={"no such picture": missing, "an empty caption": empty, **(passed_over or {})},
         told=told_as(title, dataset_dir, manifest),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import FolderListing, shown
+from systems.pixel_llm.data.sample_table import Sample, SampleTable
 from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["Reader", "ReaderOptions", "Reading", "Sample", "first_names", "told_as"]
@@ -18,14 +19,6 @@ __all__ = ["Reader", "ReaderOptions", "Reading", "Sample", "first_names", "told_
 CAPTIONS_PER_FILE = ("one", "lines")
 
 _NAME_TOLD = 200
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture and what is said of it: at least one caption."""
-
-    image_path: Path
-    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +57,13 @@ class Reading:
     dataset_dir: Path
     manifest: Path | None
     """The file that names the pictures, where the format has one."""
-    samples: Sequence[Sample]
+    samples: SampleTable
     """Sorted by name."""
     passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Reason, as in "no such picture" -> the names concerned."""
     told: str = ""
     """The format and its file, and what else there is to say in the line that tells them."""
-    split: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    split: Mapping[str, SampleTable] = field(default_factory=dict)
     """The parts "train", "dev", "test" of the samples, where lists that say so lie there."""
     others: Sequence[str] = ()
     """The other readings that were tried, in words."""
@@ -78,7 +71,7 @@ class Reading:
     @property
     def pairs(self) -> int:
         """Captions of pictures that are there."""
-        return sum(len(sample.captions) for sample in self.samples)
+        return len(self.samples.captions)
 
     @property
     def skipped(self) -> str:

@@ -3,6 +3,7 @@
 Pairs that lie in folders named N_name and nowhere else are the `kohya` format; asked for, `text` reads them too.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from pathlib import Path
 from systems.pixel_llm.data.folder import FolderListing, hint_from, list_folder, shown, stem_of, walk_folder
 from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.captions import MAX_TEXT_BYTES, clean_caption, read_text
-from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading, Sample
+from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
+from systems.pixel_llm.data.sample_table import SampleTable
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["READER", "PairedFolders", "read_pairs", "repeated_folder"]
@@ -25,11 +27,17 @@ _REPEATED = re.compile(r"([0-9]{1,9})_.+", re.DOTALL)
 class PairedFolders:
     """What was found in folders of pictures with caption files; names are relative to the folder that was given."""
 
-    samples: list[Sample] = field(default_factory=list)
+    captions_by_path: dict[str, tuple[str, ...]] = field(default_factory=dict)
     without_file: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     lone_texts: list[str] = field(default_factory=list)
     linked_folders: list[str] = field(default_factory=list)
+
+    @property
+    def samples(self) -> SampleTable:
+        """Sorted by path."""
+        paths = sorted(self.captions_by_path)
+        return SampleTable.of_columns(paths, [self.captions_by_path[path] for path in paths])
 
     @property
     def passed_over(self) -> dict[str, Sequence[str]]:
@@ -58,7 +66,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
         DatasetError: there is none, a picture has two caption files, or one cannot be read or leaves the folder.
     """
     found = read_pairs(dataset_dir, walk_folder(list_folder(dataset_dir)), options)
-    if not found.samples:
+    if not found.captions_by_path:
         raise DatasetError(
             f"No captioned pictures in {shown(dataset_dir)}: expected pictures with a .txt file of the same name "
             f"beside them (cat.jpg and cat.txt) that holds the caption. {_hint_without_pairs(dataset_dir, found.empty)}"
@@ -74,7 +82,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
 
 
 def read_pairs(dataset_dir: Path, listings: Iterable[FolderListing], options: ReaderOptions) -> PairedFolders:
-    """The pairs in folders of `dataset_dir`, sorted by name within it.
+    """The pairs in folders of `dataset_dir`.
 
     Raises:
         DatasetError: a picture has two caption files, or one cannot be read or leaves the folder.
@@ -100,10 +108,9 @@ def read_pairs(dataset_dir: Path, listings: Iterable[FolderListing], options: Re
                 if file_name in listing.links:
                     places.check_link(str(folder / file_name))
             if captions := _captions_in(folder / text_names[0], options):
-                found.samples.append(Sample(folder / name, captions))
+                found.captions_by_path[os.path.join(folder, name)] = captions  # noqa: PTH118  a Path for each is slow
             else:
                 found.empty.append(below + name)
-    found.samples.sort(key=lambda sample: str(sample.image_path))
     return found
 
 
