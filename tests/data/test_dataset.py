@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from systems.pixel_llm.data.collate import collate_captions
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
+from systems.pixel_llm.data.pixel_cache import PixelCache
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.errors import ConfigError, DatasetError
 
@@ -259,11 +260,16 @@ def test_a_picture_is_decoded_once_and_later_items_are_the_same(tiny_picture_fol
     assert torch.equal(dataset[0]["image"], first)
 
 
-def test_kept_pictures_stay_within_their_bound_and_are_not_sent_to_workers(tiny_picture_folder, monkeypatch):
-    monkeypatch.setattr("systems.pixel_llm.data.dataset._MAX_KEPT_BYTES", 3 * 16 * 24)
-    dataset = ImageCaptionDataset(tiny_picture_folder(count=3), image_size=(16, 24))
+def test_kept_pictures_stay_within_their_bound_and_are_not_sent_to_workers(tiny_picture_folder):
+    cache = PixelCache.in_memory(3, (16, 24), max_bytes=3 * 16 * 24)
+    dataset = ImageCaptionDataset(tiny_picture_folder(count=3), image_size=(16, 24), cache=cache)
     images = [dataset[index]["image"] for index in range(3)]
-    assert len(dataset._kept) == 1
+    assert cache.num_filled == 1
     copy = pickle.loads(pickle.dumps(dataset))
-    assert copy._kept == {}
+    assert copy.cache.num_filled == 0
     assert all(torch.equal(copy[index]["image"], images[index]) for index in range(3))
+
+
+def test_a_cache_beside_a_transform_of_ones_own_is_refused(tiny_picture_folder):
+    with pytest.raises(ConfigError, match="leave cache out, or the transform"):
+        ImageCaptionDataset(tiny_picture_folder(count=1), transform=lambda picture: picture, cache=True)

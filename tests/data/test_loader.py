@@ -1,15 +1,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler
 
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
 from systems.pixel_llm.data.loader import choose_num_workers, make_loader
 from systems.pixel_llm.data.options import DataOptions
+from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,7 +27,6 @@ def dataset(tmp_path: Path) -> ImageCaptionDataset:
 
 def test_batches_cover_the_dataset(dataset: ImageCaptionDataset) -> None:
     loader = make_loader(dataset, batch_size=2, shuffle=False)
-    assert isinstance(loader.sampler, SequentialSampler)
     assert [batch["captions"] for batch in loader] == [
         ["picture 0", "picture 1"],
         ["picture 2", "picture 3"],
@@ -33,15 +34,18 @@ def test_batches_cover_the_dataset(dataset: ImageCaptionDataset) -> None:
     ]
     assert [tuple(batch["images"].shape) for batch in loader] == [(2, 3, 4, 4), (2, 3, 4, 4), (1, 3, 4, 4)]
     shuffled = make_loader(dataset, batch_size=2, shuffle=True)
-    assert isinstance(shuffled.sampler, RandomSampler)
     assert sorted(caption for batch in shuffled for caption in batch["captions"]) == dataset.captions
 
 
-def test_settings_follow_the_machine(dataset: ImageCaptionDataset) -> None:
-    loader = make_loader(dataset, batch_size=2, shuffle=False)
+def test_pictures_with_a_transform_of_the_users_are_read_by_processes(tmp_path: Path, dataset: Any) -> None:
+    assert isinstance(make_loader(dataset, batch_size=2, shuffle=False), PictureLoader)
+    transformed = ImageCaptionDataset(tmp_path, transform=lambda picture: torch.zeros(3, 4, 4))
+    loader = make_loader(transformed, batch_size=2, shuffle=True)
+    assert isinstance(loader, DataLoader)
+    assert isinstance(loader.sampler, RandomSampler)
     assert (loader.num_workers, loader.persistent_workers) == (0, False)
     assert loader.pin_memory == torch.cuda.is_available()
-    with_workers = make_loader(dataset, batch_size=2, shuffle=False, num_workers=2)
+    with_workers = make_loader(transformed, batch_size=2, shuffle=False, num_workers=2)
     assert (with_workers.num_workers, with_workers.persistent_workers) == (2, True)
 
 

@@ -107,17 +107,29 @@ def test_the_bar_draws_a_whole_run(
 
 def test_the_bar_shows_figures_as_they_become_known() -> None:
     screen = io.StringIO()
-    with ProgressBar(Console(file=screen, force_terminal=True, width=100)) as bar:
+    with ProgressBar(Console(file=screen, force_terminal=True, width=120)) as bar:
         for event in (
             RunStartEvent(**PLACE | {"progress": 0.0, "elapsed_seconds": 0.0, "total_steps": None}),
-            StepEvent(**PLACE, is_logged=False, loss=None, learning_rate=1e-3, images_per_second=None),
-            StepEvent(**PLACE, is_logged=True, loss=1.23456, learning_rate=1e-3, images_per_second=1234.5),
+            StepEvent(
+                **PLACE, is_logged=False, loss=None, learning_rate=1e-3, images_per_second=None, data_wait_share=None
+            ),
+            StepEvent(
+                **PLACE, is_logged=True, loss=1.23456, learning_rate=1e-3, images_per_second=1234.5, data_wait_share=0.3
+            ),
             ValidationEvent(**PLACE, loss=2.5, is_best=True),
             EpochEvent(**PLACE, train_loss=1.0, val_loss=None),
             RunEndEvent(**PLACE, reason="epochs"),
         ):
             bar(event)
-    for text in ("epoch 2/4 step 30/120", "25 %", "loss 1.235", "val 2.500", "images/s", "3:00 left"):
+    for text in (
+        "epoch 2/4 step 30/120",
+        "25 %",
+        "loss 1.235",
+        "val 2.500",
+        "images/s",
+        "30 % waiting for data",
+        "3:00 left",
+    ):
         assert text in screen.getvalue()
 
 
@@ -129,13 +141,26 @@ def test_a_bar_can_be_asked_for_where_there_is_no_terminal() -> None:
 def test_lines_say_what_is_known(caplog: Any) -> None:
     lines = LogLines()
     with caplog.at_level("INFO"):
-        lines(StepEvent(**PLACE, is_logged=False, loss=None, learning_rate=1e-3, images_per_second=None))
-        lines(StepEvent(**PLACE, is_logged=True, loss=1.25, learning_rate=1e-3, images_per_second=10.0))
+        lines(
+            StepEvent(
+                **PLACE, is_logged=False, loss=None, learning_rate=1e-3, images_per_second=None, data_wait_share=None
+            )
+        )
+        lines(
+            StepEvent(
+                **PLACE, is_logged=True, loss=1.25, learning_rate=1e-3, images_per_second=10.0, data_wait_share=0.25
+            )
+        )
         unbounded = PLACE | {"progress": 0.0, "total_steps": None, "num_epochs": None}
-        lines(StepEvent(**unbounded, is_logged=True, loss=1.25, learning_rate=1e-3, images_per_second=10.0))
+        lines(
+            StepEvent(
+                **unbounded, is_logged=True, loss=1.25, learning_rate=1e-3, images_per_second=10.0, data_wait_share=0.02
+            )
+        )
         lines(ValidationEvent(**PLACE, loss=2.5, is_best=False))
     assert caplog.messages == [
-        "epoch 2/4 step 30/120 | loss 1.2500 | learning rate 1.00e-03 | 10.0 images/s | 3:00 left",
+        "epoch 2/4 step 30/120 | loss 1.2500 | learning rate 1.00e-03 | 10.0 images/s | 25 % waiting for data"
+        " | 3:00 left",
         "epoch 2 step 30 | loss 1.2500 | learning rate 1.00e-03 | 10.0 images/s",
         "epoch 2/4 step 30/120 | validation loss 2.5000",
     ]

@@ -25,7 +25,8 @@ from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
-from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.pixel_cache import PixelCache
+from systems.pixel_llm.data.samples import Sample, SampleTable
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -160,21 +161,29 @@ def make_trainer(
     device: torch.device,
 ) -> Trainer:
     """A Trainer over loaders of these samples, writing into the run folder."""
+    # Both sides in one file: another split of the same pictures finds them there.
+    samples = SampleTable.of([*train_samples, *val_samples])
+    size = model.config.image_height_width
+    cache = PixelCache.on_disk(samples, size) if command.dataset.cache else None
+    if cache is not None:
+        logger.info("Decoded pictures are kept in %s: %d of %d are there.", cache.path, cache.num_filled, len(samples))
 
-    def make_dataset(samples: Sequence[Sample], *, augment: bool) -> ImageCaptionDataset:
+    def make_dataset(samples: Sequence[Sample], *, first: int, augment: bool) -> ImageCaptionDataset:
+        kept = False if cache is None else cache.part(range(first, first + len(samples)))
         return ImageCaptionDataset(
             command.data,
             samples=samples,
-            image_size=model.config.image_height_width,
+            image_size=size,
             seed=command.training.seed,
             augment=augment,
             on_bad_sample=command.dataset.on_bad_sample,
             caption_choice=command.dataset.caption_choice,
+            cache=kept,
         )
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
     train_loader = make_loader(
-        make_dataset(train_samples, augment=command.dataset.augment == "crop"),
+        make_dataset(train_samples, first=0, augment=command.dataset.augment == "crop"),
         batch_size=batch_size,
         shuffle=True,
         num_workers=num_workers,
@@ -182,7 +191,10 @@ def make_trainer(
     val_loader = None
     if val_samples:
         val_loader = make_loader(
-            make_dataset(val_samples, augment=False), batch_size=batch_size, shuffle=False, num_workers=num_workers
+            make_dataset(val_samples, first=len(train_samples), augment=False),
+            batch_size=batch_size,
+            shuffle=False,
+            num_workers=num_workers,
         )
     bad_pictures = BadPictureList(
         folder.bad_pictures,

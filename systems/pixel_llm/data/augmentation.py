@@ -9,7 +9,8 @@ from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from systems.pixel_llm.data.transforms import scaled
 
 __all__ = ["random_crop"]
 
@@ -28,10 +29,7 @@ def random_crop(pixels: NDArray[np.uint8], *, seed: int) -> NDArray[np.uint8]:
     _, height, width = pixels.shape
     area = LEAST_AREA + (1 - LEAST_AREA) * random.random()
     stretch = math.exp(math.log(MOST_STRETCH) * (2 * random.random() - 1))
-    crop_height = height * min(1.0, math.sqrt(area / stretch))
-    crop_width = width * min(1.0, math.sqrt(area * stretch))
-    top, left = (height - crop_height) * random.random(), (width - crop_width) * random.random()
-    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    box = (left, top, left + crop_width, top + crop_height)
-    cropped = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.ascontiguousarray(np.asarray(cropped).transpose(2, 0, 1))
+    crop_height = max(1, round(height * min(1.0, math.sqrt(area / stretch))))
+    crop_width = max(1, round(width * min(1.0, math.sqrt(area * stretch))))
+    top, left = random.randint(0, height - crop_height), random.randint(0, width - crop_width)
+    return scaled(pixels[:, top : top + crop_height, left : left + crop_width].copy(), (height, width))

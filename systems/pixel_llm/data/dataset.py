@@ -1,10 +1,13 @@
 """`ImageCaptionDataset`: a folder of captioned pictures as a torch dataset.
 
-It reads the samples once, then opens a picture each time one is asked for. All that is drawn at random for an item
-(which of several captions, what the user's transform draws) follows from (seed, epoch, index), so neither the number
-of workers nor the moment of a restart can change it. The epoch lies in shared memory, where worker processes that
-live on from epoch to epoch see it change. A picture that cannot be read is an error, or is left out of its batch: then
-the item is a `BadPicture`, so that no other item moves.
+It reads the samples once, then opens a picture each time one is asked for and not in the cache. All that is drawn at
+random for an item (which of several captions, the crop, what the user's transform draws) follows from (seed, epoch,
+index), so neither the number of workers nor the moment of a restart can change it. The epoch lies in shared memory,
+where worker processes that live on from epoch to epoch see it change. A picture that cannot be read is an error, or is
+left out of its batch: then the item is a `BadPicture`, so that no other item moves.
+
+`dataset[i]` is for any loader and gives normalised floats. `make_loader` asks for the parts, `pixels` and
+`captions_of`: bytes, a quarter as large, which the model normalises.
 """
 
 import operator
@@ -18,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from systems.pixel_llm.data.augmentation import random_crop
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, DatasetItem, collate_captions
@@ -26,17 +29,15 @@ from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
 from systems.pixel_llm.data.picture_path import PicturePath
+from systems.pixel_llm.data.pixel_cache import PixelCache
 from systems.pixel_llm.data.samples import Sample, SampleTable, read_samples
-from systems.pixel_llm.data.transforms import PictureTransform, make_transform
+from systems.pixel_llm.data.transforms import make_transform
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
 from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.preprocessing import Preprocessing
 from systems.pixel_llm.seeding import derive_seed
 
 __all__ = ["ImageCaptionDataset"]
-
-_MAX_KEPT_BYTES = 2**30
-"""Scaled pictures kept in memory, so that later epochs need not decode again: some 28,000 of 112 x 112 pixels."""
 
 
 class ImageCaptionDataset(Dataset[DatasetItem]):
@@ -65,6 +66,9 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         captions_per_file: "one" caption in a caption file, or a caption a line ("lines").
         image_column: column or key of the picture's name in a table, where it has no usual name.
         caption_column: the same of the caption.
+        cache: where decoded pictures are kept for later epochs: in memory as far as a GiB goes (left out, or False),
+            in a file that later runs read too (True), or in a `PixelCache` of these samples. Not with a transform of
+            your own, whose result may be another one each time.
 
     Raises:
         DatasetError: the folder does not hold what the format asks for; the message names file and cure. Reading an
@@ -88,6 +92,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         captions_per_file: str = "one",
         image_column: str | None = None,
         caption_column: str | None = None,
+        cache: PixelCache | bool = False,
     ) -> None:
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable with a picture, found {type(transform).__name__}.")
@@ -119,8 +124,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         self._user_transform = transform
         self._own_transform = None if self.preprocessing is None else make_transform(self.preprocessing)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._kept: dict[int, NDArray[np.uint8]] = {}
-        self._kept_bytes = 0
+        self._cache = self._chosen_cache(cache)
 
     @property
     def captions(self) -> list[str]:
@@ -142,53 +146,98 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         index = operator.index(index)
         if not -len(self.samples) <= index < len(self.samples):
             raise IndexError(f"The dataset has {len(self.samples)} samples; there is none at {index}.")
-        index %= len(self.samples)
-        sample, place = self.samples[index], (self.seed, int(self._epoch), index)
-        path = str(sample.image_path)
+        index, epoch = index % len(self.samples), int(self._epoch)
+        path = self.samples.names[index]
         try:
-            image = self._image(index, place)
+            image = self._image(index, epoch)
         except DatasetError as error:
             if self.on_bad_sample == "skip":
                 return BadPicture(path, str(error))
             raise DatasetError(f"{error} (on_bad_sample='skip' leaves such pictures out.)") from error
+        captions = self.captions_of(index, epoch=epoch)
         if self.caption_choice == "all":
-            return {"image": image, "captions": list(sample.captions), "image_path": path}
-        drawn = derive_seed("caption", *place) % len(sample.captions) if self.caption_choice == "sample" else 0
-        return {"image": image, "caption": sample.captions[drawn], "image_path": path}
+            return {"image": image, "captions": captions, "image_path": path}
+        return {"image": image, "caption": captions[0], "image_path": path}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the pictures kept: a copy reads its own."""
-        return self.__dict__ | {"_kept": {}, "_kept_bytes": 0}
+    # --- the parts of an item -----------------------------------------------------------------------------------------
+
+    @property
+    def has_own_pixels(self) -> bool:
+        """Whether `pixels` can be asked for: not with a transform of the user's."""
+        return self._own_transform is not None
+
+    @property
+    def cache(self) -> PixelCache | None:
+        """The decoded pictures by index, as they are before a crop; None with a transform of the user's."""
+        return self._cache
+
+    def captions_of(self, index: int, *, epoch: int, draw: int = 0) -> list[str]:
+        """What is to be learned of a picture in `epoch`: the caption chosen, or all of them.
+
+        `draw` counts how often the picture came before in this epoch: each time it is drawn anew.
+        """
+        captions = self.samples[index].captions
+        if self.caption_choice == "all":
+            return list(captions)
+        if self.caption_choice == "first":
+            return [captions[0]]
+        return [captions[derive_seed("caption", *self._place(index, epoch, draw)) % len(captions)]]
+
+    def pixels(self, index: int, *, epoch: int, draw: int = 0) -> NDArray[np.uint8]:
+        """uint8 [3, H, W] of a picture as it is seen in `epoch`, not to be written to. Threads may ask side by side.
+
+        Raises:
+            DatasetError: the picture cannot be read.
+        """
+        pixels = self._stretched_pixels(index)
+        if self.augment:
+            return random_crop(pixels, seed=derive_seed("augment", *self._place(index, epoch, draw)))
+        return pixels
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy gets an epoch of its own, which its workers must see change too."""
         self.__dict__.update(state)
         self._epoch.share_memory_()
 
-    def _image(self, index: int, place: tuple[int, int, int]) -> Tensor:
-        path = self.samples[index].image_path
+    def _place(self, index: int, epoch: int, draw: int) -> tuple[int, ...]:
+        """What all that is drawn for an item is seeded by."""
+        return (self.seed, epoch, index, draw) if draw else (self.seed, epoch, index)
+
+    def _image(self, index: int, epoch: int) -> Tensor:
         if self._own_transform is not None:
-            pixels = self._pixels(index, self._own_transform)
-            if self.augment:
-                pixels = random_crop(pixels, seed=derive_seed("augment", *place))
-            return self._own_transform.normalise(pixels)
+            return self._own_transform.normalise(self.pixels(index, epoch=epoch))
         assert self._user_transform is not None
+        path = self.samples.path(index)
         picture = open_image(path)
-        with seeded_global_generators(derive_seed("transform", *place)):
+        with seeded_global_generators(derive_seed("transform", *self._place(index, epoch, 0))):
             image = self._user_transform(picture)
         return _checked(image, path)
 
-    def _pixels(self, index: int, transform: PictureTransform) -> NDArray[np.uint8]:
+    def _stretched_pixels(self, index: int) -> NDArray[np.uint8]:
         """uint8 [3, H, W] of a picture, decoded once where there is room to keep it."""
-        pixels = self._kept.get(index)
+        assert self._own_transform is not None, "a user's transform gives no pixels"
+        pixels = None if self._cache is None else self._cache.get(index)
         if pixels is None:
-            path = self.samples[index].image_path
-            pixels = transform.pixels(open_image(path, at_least=transform.preprocessing.image_size))
-            # Worker processes are many and share the samples out anew each epoch: each would keep them all.
-            if get_worker_info() is None and self._kept_bytes + pixels.nbytes <= _MAX_KEPT_BYTES:
-                self._kept[index] = pixels
-                self._kept_bytes += pixels.nbytes
+            transform = self._own_transform
+            picture = open_image(self.samples.path(index), at_least=transform.preprocessing.image_size)
+            pixels = transform.pixels(picture)
+            if self._cache is not None:
+                self._cache.put(index, pixels)
         return pixels
+
+    def _chosen_cache(self, cache: PixelCache | bool) -> PixelCache | None:
+        if self.preprocessing is None:
+            if cache is not False:
+                raise ConfigError(
+                    "cache keeps pictures as they are before anything random happens to them, and cannot know what a "
+                    "transform of your own does: leave cache out, or the transform (image_size and augment remain)."
+                )
+            return None
+        if isinstance(cache, PixelCache):
+            return cache
+        size = self.preprocessing.image_size
+        kept = PixelCache.on_disk(self.samples, size) if cache else None
+        return kept or PixelCache.in_memory(len(self.samples), size)
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ that, then the conversion to RGB, which this module does itself where Pillow wou
 `open_image` is for whoever wants the pixels; `examine_image` does the very same and also tells what the file is.
 """
 
+import math
 import os
 import threading
 import warnings
@@ -32,6 +33,9 @@ PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 89_478_485
 """Pictures of more pixels are refused before decoding: 256 MiB as RGB, the level at which Pillow warns."""
 
+SCALE_MARGIN = 1.25
+"""How much larger than asked for a JPEG is decoded at the least, so that scaling down hides how."""
+
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,8 +52,8 @@ _SIDEWAYS = {_UPRIGHT_BY[orientation] for orientation in (5, 6, 7, 8)}
 def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """The picture as PIL RGB, fully decoded, turned as its EXIF says; of an animation, the first frame.
 
-    `at_least=(height, width)` tells that the picture will be scaled down to about that size: a JPEG that is far
-    larger is then decoded at 1/2, 1/4 or 1/8, never to less than twice that size. It is several times faster.
+    `at_least=(height, width)` tells that the picture will be scaled down to that size: a JPEG that is far larger is
+    then decoded at 1/2, 1/4 or 1/8, never to less than `SCALE_MARGIN` times that size. It is several times faster.
 
     Raises:
         DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
@@ -119,10 +123,8 @@ def _decoded(path: PicturePath, at_least: tuple[int, int] | None) -> Iterator[tu
         with _quiet_pillow(), open_picture_bytes(path) as file, Image.open(file, formats=PICTURE_KINDS) as image:
             _check_size(path, image)
             stored = _Stored(mode=image.mode, size=image.size, is_16_bit=_is_16_bit(image))
-            if at_least is not None:
-                # The EXIF turn is not known yet, so both sides allow for the longer one.
-                side = 2 * max(at_least)
-                image.draft(None, (side, side))
+            if at_least is not None and image.format == "JPEG":
+                image.draft(None, _least_size(image, at_least))
             image.load()
             yield image, stored
     except DatasetError:
@@ -141,6 +143,13 @@ def _decoded(path: PicturePath, at_least: tuple[int, int] | None) -> Iterator[tu
             f"{shown(path)} cannot be decoded: {reason}. The file is damaged or not readable; replace it, or take it "
             "out of the data."
         ) from error
+
+
+def _least_size(image: Image.Image, at_least: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) as stored of what must be decoded at the least, for the size (height, width) looked at."""
+    height, width = (math.ceil(SCALE_MARGIN * side) for side in at_least)
+    # The EXIF note of a JPEG stands before its pixels: to read it decodes nothing.
+    return (height, width) if _turn_of(image) in _SIDEWAYS else (width, height)
 
 
 def _picture(path: str | os.PathLike[str]) -> PicturePath:

@@ -1,11 +1,16 @@
-"""A dataset -> a DataLoader with the settings that suit this machine: what the command line uses."""
+"""A dataset -> batches, by the means that suit it and this machine: what the command line uses.
 
-import os
+`make_loader` gives a `PictureLoader` for the pictures of an `ImageCaptionDataset`, and torch's DataLoader, with worker
+processes, for all else: a user's transform draws from global generators, which threads share.
+"""
+
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
 
+from systems.pixel_llm.data.dataset import ImageCaptionDataset
+from systems.pixel_llm.data.picture_loader import PictureLoader, usable_cores
 from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["CaptionDataset", "choose_num_workers", "make_loader"]
@@ -30,20 +35,27 @@ class CaptionDataset(Protocol):
 
 def make_loader(
     dataset: CaptionDataset, *, batch_size: int, shuffle: bool, num_workers: int | None = None
-) -> DataLoader[Any]:
-    """A loader of the dataset's own batches; `num_workers=None` chooses by processor cores and number of pictures.
+) -> PictureLoader | DataLoader[Any]:
+    """A loader of the dataset's own batches.
 
-    Workers live on from epoch to epoch. Batches are put into page-locked memory where there is a GPU to copy them to.
+    Args:
+        dataset: an `ImageCaptionDataset`, or any with `get_collate_fn`.
+        batch_size: pictures a batch; the last one of an epoch may have fewer.
+        shuffle: another order each epoch.
+        num_workers: threads that decode, of a `PictureLoader`, else processes. 0 reads in the main process. Left out:
+            threads by measuring, processes by the number of processor cores and pictures.
 
     Raises:
         ConfigError: `batch_size` or `num_workers` is out of range.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
-    if num_workers is None:
-        num_workers = choose_num_workers(len(dataset), num_cores=_usable_cores())
-    if num_workers < 0:
+    if num_workers is not None and num_workers < 0:
         raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {num_workers}.")
+    if isinstance(dataset, ImageCaptionDataset) and dataset.has_own_pixels:
+        return PictureLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)
+    if num_workers is None:
+        num_workers = choose_num_workers(len(dataset), num_cores=usable_cores())
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # torch asks for its own class, what it uses is the protocol
         batch_size=batch_size,
@@ -56,14 +68,7 @@ def make_loader(
 
 
 def choose_num_workers(num_samples: int, *, num_cores: int) -> int:
-    """Workers for a dataset of this size: none where they cost more than they give, else a core is left to training."""
+    """Processes for a dataset: none where they cost more than they give, else as many as leave a core to training."""
     if num_cores < 3 or num_samples < _SMALL_DATASET:
         return 0
     return min(_MAX_WORKERS, num_cores - 1)
-
-
-def _usable_cores() -> int:
-    """The cores this process may run on; in a container fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

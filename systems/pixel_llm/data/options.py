@@ -45,7 +45,10 @@ class DataOptions(ReadingOptions):
     batch_size: int = 32
     """Pictures a training step."""
     num_workers: int | None = None
-    """Processes that read pictures. Left out: chosen by the number of processor cores and pictures."""
+    """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring for a second."""
+    cache: bool = False
+    """Keep decoded pictures in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs
+    find them. Without this they are kept in memory, up to 1 GiB."""
     augment: Literal["crop", "none"] = "crop"
     """What is done to pictures in training. crop: each is cut a little differently every epoch, which helps against
     learning a small set by heart."""

@@ -1,7 +1,8 @@
 """A picture -> what the model sees, by the record that travels with the weights.
 
 The picture is stretched to the record's size, scaled to 0..1 and normalised per channel. Training, validation and
-captioning all take this same transform.
+captioning all take this same transform; where many pictures are trained on, its two halves are apart: whoever reads
+pictures scales them to uint8, and the model normalises whole batches on its own device.
 """
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 from systems.pixel_llm.data.images import to_rgb
 from systems.pixel_llm.preprocessing import Preprocessing
 
-__all__ = ["PictureTransform", "make_transform"]
+__all__ = ["PictureTransform", "make_transform", "scaled"]
+
+_HAS_VECTOR_CODE = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def make_transform(preprocessing: Preprocessing) -> "PictureTransform":
@@ -37,11 +40,7 @@ class PictureTransform:
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """The first half, which is the slow one: picture of any size -> uint8 [3, H, W]."""
-        height, width = self.preprocessing.image_size
-        image = to_rgb(image)
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+        return scaled(np.array(to_rgb(image)).transpose(2, 0, 1), self.preprocessing.image_size)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
         """The second half: uint8 [3, H, W] -> float32 [3, H, W]."""
@@ -52,3 +51,23 @@ class PictureTransform:
 
     def __repr__(self) -> str:
         return f"PictureTransform({self.preprocessing})"
+
+
+def scaled(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 [3, h, w], writable, stretched to `size` (H, W): bicubic, smoothed where it becomes smaller; contiguous.
+
+    torch and Pillow compute the same weights, and differ by a level here and there (more than 70 dB). torch is five
+    times as fast where it has vector code for bytes.
+    """
+    height, width = size
+    if pixels.shape[1:] == (height, width):
+        return np.ascontiguousarray(pixels)
+    if _HAS_VECTOR_CODE:
+        # The layout of a decoded picture, colours last, is the one that the vector code takes.
+        stretched = torch.nn.functional.interpolate(
+            torch.from_numpy(pixels)[None], size=size, mode="bicubic", antialias=True
+        )[0]
+        return stretched.contiguous().numpy()
+    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))

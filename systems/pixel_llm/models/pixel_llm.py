@@ -39,6 +39,7 @@ class PixelLLM(nn.Module):
         self.config = config
         self.tokenizer = CaptionTokenizer.bytes()
         self.preprocessing = Preprocessing(image_size=config.image_height_width)
+        self._normaliser: tuple[tuple[Preprocessing, torch.device], Tensor, Tensor] | None = None
         self.encoder = VisionEncoder(config)
         self.decoder = TextDecoder(config)
         initialise(self.encoder, self.decoder)
@@ -74,7 +75,7 @@ class PixelLLM(nn.Module):
         """Logits of each next token.
 
         Args:
-            images: [B, 3, H, W], normalised as `preprocessing` tells.
+            images: [B, 3, H, W], normalised as `preprocessing` tells, or uint8, which is normalised here.
             captions: C strings, or their ids [C, T] as in `TokenBatch.input_ids`.
             positions: [N] places in the flattened [C * T] for which logits are wanted; all if left out.
             image_index: [C] int64, the row in `images` of each caption's picture, which is encoded once however many
@@ -103,7 +104,7 @@ class PixelLLM(nn.Module):
         return self.decode(input_ids, self.encode_images(images), positions=positions, image_index=image_index)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] normalised pixels -> image features [B, N, D].
+        """[B, 3, H, W] pixels, normalised floats or uint8 -> image features [B, N, D].
 
         Raises:
             ConfigError: the pictures have another shape than the model was made for.
@@ -114,8 +115,21 @@ class PixelLLM(nn.Module):
                 f"This model takes images [B, 3, {height}, {width}], not {list(images.shape)}. Make the data set with "
                 f"image_size=({height}, {width}), or the model with image_size of the pictures."
             )
-        features: Tensor = self.encoder(images)
+        features: Tensor = self.encoder(self.normalised(images) if images.dtype == torch.uint8 else images)
         return features
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> float32 as `preprocessing` tells, on the device where they are."""
+        wanted = (self.preprocessing, images.device)
+        if self._normaliser is None or self._normaliser[0] != wanted:
+            # Kept, since a small tensor made anew at each step would make a GPU wait.
+            mean, std = (
+                torch.tensor(each, dtype=torch.float64).view(3, 1, 1) for each in (wanted[0].mean, wanted[0].std)
+            )
+            scale, shift = 1 / (255 * std), -mean / std
+            self._normaliser = wanted, scale.float().to(images.device), shift.float().to(images.device)
+        _, scale, shift = self._normaliser
+        return torch.addcmul(shift, images.float(), scale)
 
     def decode(
         self,
@@ -201,7 +215,7 @@ class PixelLLM(nn.Module):
         """Caption pictures.
 
         Args:
-            images: [B, 3, H, W], normalised as `preprocessing` tells; moved to the model's device.
+            images: [B, 3, H, W], normalised as `preprocessing` tells, or uint8; moved to the model's device.
             max_length: most tokens of a caption, its end mark included; `config.max_seq_len` if left out.
             do_sample: draw each token from the model's distribution instead of taking the likeliest.
             temperature: logits are divided by it before drawing; below 1 is bolder, above 1 more varied.

@@ -2,7 +2,8 @@
 
 A plain `DataLoader(shuffle=True)` draws its order from the global generator when an epoch begins. `EpochBatches` has
 it draw under a generator seeded by (seed, epoch), keeps the drawn lists of sample numbers, and hands those from the
-wanted position on to a loader of the same settings. Resuming in the middle of an epoch is then a slice of a list.
+wanted position on to a loader of the same settings. Resuming in the middle of an epoch is then a slice of a list. A
+`PictureLoader` does all that by itself.
 """
 
 import logging
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
+from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.seeding import derive_seed
@@ -67,6 +69,10 @@ class EpochBatches:
         for sampler in samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
+        if isinstance(self._loader, PictureLoader):
+            self._check_not_empty(len(self._loader))
+            yield from self._loader.epoch(epoch, start=start)
+            return
         if self._rebuilt is not None:
             batches = self._draw_order(epoch)
             self._check_not_empty(len(batches))

@@ -51,6 +51,8 @@ class StepEvent(Event):
     """Mean over tokens, nats; None before the first log interval has passed."""
     learning_rate: float
     images_per_second: float | None
+    data_wait_share: float | None
+    """Of the time, what the loop stood still for its next batch."""
 
 
 @dataclass(frozen=True, kw_only=True)

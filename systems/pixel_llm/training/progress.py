@@ -30,6 +30,8 @@ from systems.pixel_llm.training.events import (
 __all__ = ["LogLines", "ProgressBar", "format_seconds", "shown_progress"]
 
 PACKAGE_LOGGER = "systems.pixel_llm"
+TOLD_WAIT_SHARE = 0.1
+"""Below this, data are not what a run waits for."""
 logger = logging.getLogger(__name__)
 
 
@@ -63,8 +65,9 @@ class LogLines:
         if isinstance(event, StepEvent) and event.is_logged:
             logger.log(
                 self._step_level,
-                "%s | loss %.4f | learning rate %.2e | %.1f images/s%s",
+                "%s | loss %.4f | learning rate %.2e | %.1f images/s%s%s",
                 _position(event), event.loss, event.learning_rate, event.images_per_second,
+                f" | {waiting}" if (waiting := _waiting(event.data_wait_share)) else "",
                 f" | {time_left}" if (time_left := _time_left(event)) else "",
             )  # fmt: skip
         elif isinstance(event, ValidationEvent):
@@ -93,7 +96,9 @@ class ProgressBar:
             # Nothing on stdout is ours: captions and results of the program stay as they are.
             redirect_stdout=False,
         )
-        self._task = self._progress.add_task("starting", total=1.0, loss=None, val_loss=None, speed=None, left="")
+        self._task = self._progress.add_task(
+            "starting", total=1.0, loss=None, val_loss=None, speed=None, waiting="", left=""
+        )
 
     def __enter__(self) -> "ProgressBar":
         self._progress.start()
@@ -106,7 +111,8 @@ class ProgressBar:
         """Bring the bar up to `event`."""
         fields: dict[str, Any] = {"left": _time_left(event)}
         if isinstance(event, StepEvent):
-            fields |= {"loss": event.loss, "speed": event.images_per_second}
+            waiting = _waiting(event.data_wait_share)
+            fields |= {"loss": event.loss, "speed": event.images_per_second, "waiting": waiting}
         elif isinstance(event, ValidationEvent):
             fields["val_loss"] = event.loss
         elif not isinstance(event, RunStartEvent | RunEndEvent):
@@ -125,9 +131,16 @@ class _Figures(ProgressColumn):
             parts.append(f"val {task.fields['val_loss']:.3f}")
         if task.fields["speed"] is not None:
             parts.append(f"{task.fields['speed']:,.0f} images/s")
+        if task.fields["waiting"]:
+            parts.append(task.fields["waiting"])
         if task.fields["left"]:
             parts.append(task.fields["left"])
         return Text(" · ".join(parts))
+
+
+def _waiting(share: float | None) -> str:
+    """What to say where a good part of the time passes without work."""
+    return "" if share is None or share < TOLD_WAIT_SHARE else f"{share:.0%} waiting for data".replace("%", " %")
 
 
 def format_seconds(seconds: float) -> str:

@@ -63,6 +63,8 @@ class RunRecorder:
         self._interval_loss: float | None = None
         self._images_per_second: float | None = None
         self._captions_per_second: float | None = None
+        self._data_wait_share: float | None = None
+        self._interval_wait = 0.0
         self._interval_loss_sum.zero_()
         self._interval_tokens = self._interval_images = self._interval_captions = 0
         self._interval_started = self.clock()
@@ -89,6 +91,10 @@ class RunRecorder:
         state.epoch_num_tokens += num_tokens
         state.samples_seen += num_images
         self.pass_batch()
+
+    def add_wait(self, seconds: float) -> None:
+        """The loop stood still so long for its next batch."""
+        self._interval_wait += seconds
 
     def pass_batch(self) -> None:
         """Count one batch of the order as done, trained on or empty."""
@@ -184,11 +190,12 @@ class RunRecorder:
                 loss=self._interval_loss,
                 images_per_second=self._images_per_second,
                 captions_per_second=self._captions_per_second,
+                data_wait_share=self._data_wait_share,
                 learning_rate=learning_rate,
             )
         self._emit(
             StepEvent, is_logged=is_logged, loss=self._interval_loss, images_per_second=self._images_per_second,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate, data_wait_share=self._data_wait_share,
         )  # fmt: skip
 
     def tell_bad_pictures(self, bad_pictures: Iterable[BadPicture]) -> None:
@@ -227,8 +234,9 @@ class RunRecorder:
         loss = self._interval_loss_sum.item() / max(self._interval_tokens, 1)
         seconds = max(self.clock() - self._interval_started, 1e-9)
         images_per_second, captions_per_second = self._interval_images / seconds, self._interval_captions / seconds
+        wait_share = round(min(1.0, self._interval_wait / seconds), 4)
         self.restart_interval()
-        self._interval_loss = loss
+        self._interval_loss, self._data_wait_share = loss, wait_share
         self._images_per_second, self._captions_per_second = images_per_second, captions_per_second
 
     def _log(self, kind: str, **values: Any) -> None:

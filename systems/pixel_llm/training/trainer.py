@@ -355,6 +355,7 @@ class Trainer:
         scale_learning_rate(self.optimizer, factor)
 
     def _next_batch(self, batches: Any) -> Any:
+        started = self._recorder.clock()
         try:
             batch = next(batches, None)
         except (RuntimeError, OSError):
@@ -362,6 +363,7 @@ class Trainer:
             if self._is_stop_requested:
                 return None
             raise
+        self._recorder.add_wait(self._recorder.clock() - started)
         self._recorder.tell_bad_pictures(bad_pictures_of_batch(batch))
         return batch
 

@@ -1,0 +1,216 @@
+"""`PictureLoader`: batches of an `ImageCaptionDataset` as bytes, decoded by threads straight into their place.
+
+Pillow and torch leave Python's lock while they decode and scale, so threads of this process use all cores, and nothing
+goes through a pipe; what the cache holds is copied. The model normalises the batch on its own device. On a processor a
+batch is read when it is asked for, since a step that shares its cores with decoding takes several times as long; beside
+a GPU some batches are read ahead.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from systems.pixel_llm.data.collate import BadPicture, CaptionBatch
+from systems.pixel_llm.data.dataset import ImageCaptionDataset
+from systems.pixel_llm.data.order import EpochOrder, epoch_order
+from systems.pixel_llm.errors import DatasetError
+
+__all__ = ["PictureLoader", "usable_cores"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_THREADS = 16
+_BATCHES_AHEAD = 4
+_MEASURED_SECONDS = 1.0
+_MEASURED_PICTURES = 32
+_LEAST_GAIN = 1.1
+"""More threads are taken only where they are faster by this much."""
+
+
+class PictureLoader:
+    """Gives batches with "images" as uint8 [B, 3, H, W]; otherwise they are those of `collate_captions`.
+
+    Each iteration is one epoch, in an order that follows from the dataset's seed and the epoch that `set_epoch` told.
+    `epoch` begins at any batch, and decodes nothing before it.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageCaptionDataset,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int | None = None,
+        batches_ahead: int | None = None,
+    ) -> None:
+        """`num_workers` threads decode (0: the caller's; None: measured at the first batch), up to `batches_ahead`
+        batches before they are asked for (None: none on a processor, some beside a GPU).
+        """
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+        self.num_workers = num_workers
+        self.batches_ahead = batches_ahead
+        if batches_ahead is None:
+            self.batches_ahead = _BATCHES_AHEAD if torch.cuda.is_available() else 0
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Iterate `epoch`, counted from 0, next, and those after it."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[CaptionBatch]:
+        self._epoch += 1
+        return self.epoch(self._epoch - 1)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[CaptionBatch]:
+        """The batches of `epoch` from number `start` on.
+
+        Raises:
+            DatasetError: a picture cannot be read, and the dataset does not leave such out.
+        """
+        order = epoch_order(len(self.dataset), seed=self.dataset.seed, epoch=epoch, shuffle=self.shuffle)
+        starts = range(start * self.batch_size, len(order.samples), self.batch_size)
+        batches = (EpochOrder(*(column[first : first + self.batch_size] for column in order)) for first in starts)
+        if self.num_workers is None:
+            self.num_workers = self._measured_num_workers()
+        if self.num_workers == 0:
+            for batch in batches:
+                yield _Filling(self.dataset, batch, epoch, pool=None).finished()
+        else:
+            with ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures") as pool:
+                yield from self._read_ahead(batches, epoch, pool)
+        if self.dataset.cache is not None:
+            self.dataset.cache.flush()
+
+    def _read_ahead(
+        self, batches: Iterator[EpochOrder], epoch: int, pool: ThreadPoolExecutor
+    ) -> Iterator[CaptionBatch]:
+        waiting: deque[_Filling] = deque()
+        try:
+            for batch in batches:
+                waiting.append(_Filling(self.dataset, batch, epoch, pool=pool))
+                if len(waiting) > (self.batches_ahead or 0):
+                    yield waiting.popleft().finished()
+            while waiting:
+                yield waiting.popleft().finished()
+        finally:
+            for filling in waiting:
+                filling.cancel()
+
+    def _measured_num_workers(self) -> int:
+        """The number of threads that decode fastest, found by decoding: what is decoded stays in the cache."""
+        cores, cache = min(usable_cores(), _MAX_THREADS), self.dataset.cache
+        if cores == 1 or len(self.dataset) < 4 * _MEASURED_PICTURES:
+            return min(cores, len(self.dataset))
+        candidates = [count for count in (1, 2, 4, 8, 16) if count < cores] + [cores]
+        chosen, best = 1, 0.0
+        seconds = _MEASURED_SECONDS / len(candidates)
+        open_rows = (row for row in range(len(self.dataset)) if cache is None or cache.get(row) is None)
+        for count in candidates:
+            rate = _pictures_per_second(self.dataset, open_rows, count, seconds)
+            if rate is None:  # all are in the cache: nothing is left to decode
+                break
+            if rate > best * _LEAST_GAIN:
+                chosen, best = count, rate
+        if best:
+            logger.info("Pictures are decoded by %d thread%s: %.0f a second.", chosen, "s" * (chosen > 1), best)
+        return chosen if best else cores
+
+
+class _Filling:
+    """One batch on its way: its memory, and who still writes into it."""
+
+    def __init__(
+        self, dataset: ImageCaptionDataset, order: EpochOrder, epoch: int, *, pool: ThreadPoolExecutor | None
+    ) -> None:
+        self._dataset, self._order, self._epoch = dataset, order, epoch
+        assert dataset.preprocessing is not None
+        shape = (len(order.samples), 3, *dataset.preprocessing.image_size)
+        self._images = torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        self._rows: NDArray[np.uint8] = self._images.numpy()
+        self._jobs: list[Future[BadPicture | None]] = []
+        is_kept = dataset.cache is not None and not dataset.augment
+        self._is_copied = is_kept and dataset.cache is not None and dataset.cache.take(order.samples, self._rows)
+        if pool is not None and not self._is_copied:
+            self._jobs = [pool.submit(self._fill, row) for row in range(len(order.samples))]
+
+    def finished(self) -> CaptionBatch:
+        """The batch, when all of it is there."""
+        if self._is_copied:
+            found: list[BadPicture | None] = [None] * len(self._rows)
+        elif self._jobs:
+            try:
+                found = [job.result() for job in self._jobs]
+            except BaseException:
+                self.cancel()
+                raise
+        else:
+            found = [self._fill(row) for row in range(len(self._rows))]
+        good = [row for row, bad in enumerate(found) if bad is None]
+        samples, draws = self._order.samples.tolist(), self._order.draws.tolist()
+        captions = [self._dataset.captions_of(samples[row], epoch=self._epoch, draw=draws[row]) for row in good]
+        names = self._dataset.samples.names
+        batch: CaptionBatch = {
+            "images": self._images if len(good) == len(found) else self._images[good],
+            "captions": [caption for of_picture in captions for caption in of_picture],
+            "image_paths": [names[samples[row]] for row in good],
+        }
+        if self._dataset.caption_choice == "all":
+            counts = torch.tensor([len(of_picture) for of_picture in captions], dtype=torch.int64)
+            batch["caption_image_index"] = torch.arange(len(good)).repeat_interleave(counts)
+        if bad_pictures := [bad for bad in found if bad is not None]:
+            batch["bad_pictures"] = bad_pictures
+        return batch
+
+    def cancel(self) -> None:
+        """Begin nothing more of it."""
+        for job in self._jobs:
+            job.cancel()
+
+    def _fill(self, row: int) -> BadPicture | None:
+        """Decode one picture into its row."""
+        sample, draw = int(self._order.samples[row]), int(self._order.draws[row])
+        try:
+            self._rows[row] = self._dataset.pixels(sample, epoch=self._epoch, draw=draw)
+        except DatasetError as error:
+            if self._dataset.on_bad_sample == "skip":
+                return BadPicture(self._dataset.samples.names[sample], str(error))
+            raise DatasetError(f"{error} (on_bad_sample='skip' leaves such pictures out.)") from error
+        return None
+
+
+def _pictures_per_second(
+    dataset: ImageCaptionDataset, open_rows: Iterator[int], num_threads: int, seconds: float
+) -> float | None:
+    """Pictures decoded a second by so many threads, over about so long; None where there are none left."""
+
+    def decode(row: int) -> None:
+        try:
+            dataset.pixels(row, epoch=0)
+        except DatasetError:
+            return  # met again, and told, in its turn
+
+    count, started = 0, time.perf_counter()
+    with ThreadPoolExecutor(num_threads) as pool:
+        while time.perf_counter() - started < seconds:
+            rows = [row for row, _ in zip(open_rows, range(_MEASURED_PICTURES), strict=False)]
+            if not rows:
+                break
+            count += len(list(pool.map(decode, rows)))
+    return count / (time.perf_counter() - started) if count else None
+
+
+def usable_cores() -> int:
+    """The cores this process may run on; in a container fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
