@@ -159,8 +159,10 @@ def test_lines_say_what_is_known(caplog: Any) -> None:
         )
         lines(ValidationEvent(**PLACE, loss=2.5, is_best=False))
     assert caplog.messages == [
-        "epoch 2/4 step 30/120 | loss 1.2500 | learning rate 1.00e-03 | 10.0 images/s | 25 % waiting for data"
-        " | 3:00 left",
+        (
+            "epoch 2/4 step 30/120 | loss 1.2500 | learning rate 1.00e-03 | 10.0 images/s | 25 % waiting for data"
+            " | 3:00 left"
+        ),
         "epoch 2 step 30 | loss 1.2500 | learning rate 1.00e-03 | 10.0 images/s",
         "epoch 2/4 step 30/120 | validation loss 2.5000",
     ]
