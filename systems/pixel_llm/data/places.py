@@ -32,6 +32,7 @@ class PicturePlaces:
         self._roots = list(dict.fromkeys(str(root) for root in roots))
         self._real_roots = [os.path.realpath(root) for root in self._roots]
         self._folders: dict[str, _Folder | None] = {}
+        self._folder_by_head: dict[tuple[str, str], _Folder | None] = {}
         self._named_in = named_in
 
     def find(self, names: Sequence[str]) -> dict[str, str]:
@@ -83,14 +84,22 @@ class PicturePlaces:
 
     def _folder_of(self, root: str, name: str) -> tuple["_Folder | None", str]:
         """The folder of a name under a root, None where it lies outside, and the name in it."""
-        if "/" not in name and name not in (os.curdir, os.pardir):
-            place, base = root, name
-        else:
+        head, _, base = name.rpartition("/")
+        if base in (os.curdir, os.pardir) or (head and not base):
             place, base = os.path.split(os.path.normpath(os.path.join(root, name)))  # noqa: PTH118
+            return self._folder_at(place), base
+        # Many names share what stands before the last slash: it is put together once.
+        key = (root, head)
+        if key not in self._folder_by_head:
+            place = os.path.normpath(os.path.join(root, head)) if head else root  # noqa: PTH118
+            self._folder_by_head[key] = self._folder_at(place)
+        return self._folder_by_head[key], base
+
+    def _folder_at(self, place: str) -> "_Folder | None":
         if place not in self._folders:
             is_inside = self._is_inside(os.path.realpath(place or os.curdir))
             self._folders[place] = _Folder(place) if is_inside else None
-        return self._folders[place], base
+        return self._folders[place]
 
     def _leads_to_file(self, path: str) -> bool:
         """Whether what is no plain file is a link to one."""
