@@ -124,8 +124,8 @@ def _check_scans(path: Path, file: BinaryIO, image: Image.Image) -> None:
     file.seek(here)
     if scans > _MAX_SCANS:
         raise DatasetError(
-            f"{shown(path)} is a JPEG of more than {_MAX_SCANS} scans, which would take minutes to decode. Save it anew, "
-            "or take it out of the data."
+            f"{shown(path)} is a JPEG of more than {_MAX_SCANS} scans, which would take minutes to decode. Save it "
+            "anew, or take it out of the data."
         )
 
 
