@@ -31,11 +31,12 @@ class TrainingError(PixelLLMError):
 
 
 def nearest_name_hint(name: str, known: Iterable[str]) -> str:
-    """A sentence naming the known name nearest to `name`, or, where none is near, all of them.
+    """A sentence naming the known name nearest to `name`, or, where none is near, all of them; fit for a terminal.
 
     >>> nearest_name_hint("learning_rat", ["learning_rate", "seed"])
     "Did you mean 'learning_rate'?"
     """
     candidates = sorted(known)
     close = difflib.get_close_matches(name, candidates, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known names: {', '.join(candidates)}."
+    told = (each if each.isprintable() else repr(each) for each in candidates)
+    return f"Did you mean {close[0]!r}?" if close else f"Known names: {', '.join(told)}."

@@ -22,6 +22,7 @@ __all__ = [
     "FolderListing",
     "hint_from",
     "list_folder",
+    "quoted",
     "shown",
     "stem_of",
     "walk_folder",
@@ -212,6 +213,11 @@ def shown(path: str | os.PathLike[str]) -> str:
     """A path or name fit for a message: one with control characters or bytes that are no text is shown escaped."""
     text = os.fspath(path)
     return text if text.isprintable() else repr(text)
+
+
+def quoted(text: str, *, at_most: int = 200) -> str:
+    """What a file says, in quotes for a message: control characters escaped, a long one cut."""
+    return repr(text if len(text) <= at_most else f"{text[:at_most]}...")
 
 
 def _some(names: list[str]) -> str:

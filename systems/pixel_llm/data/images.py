@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.image_limits import MAX_PIXELS, check_before_decoding, check_decoded, too_large
 from systems.pixel_llm.data.picture_path import PackedPicture, PicturePath, open_picture_bytes
 from systems.pixel_llm.errors import DatasetError
 
@@ -30,8 +31,8 @@ __all__ = ["MAX_PIXELS", "PICTURE_KINDS", "PictureFacts", "examine_image", "open
 PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The kinds of file that are decoded. Others, such as EPS, would start programs or reach little-tested decoders."""
 
-MAX_PIXELS = 89_478_485
-"""Pictures of more pixels are refused before decoding: 256 MiB as RGB, the level at which Pillow warns."""
+_STRIP_PIXELS = 2**18
+"""Pictures are converted in strips of about this size, so that what is needed in between stays small."""
 
 SCALE_MARGIN = 1.25
 """How much larger than asked for a JPEG is decoded at the least, so that scaling down hides how."""
@@ -93,7 +94,7 @@ def examine_image(
     with _decoded(_picture(path), at_least) as (image, stored):
         turn = _turn_of(image)
         picture = to_rgb(_upright(image))
-        if picture is image:
+        if picture is image and image.format == "GIF":
             picture = image.copy()  # looking for a second picture in the file may spoil the pixels of the first
         width, height = reversed(stored.size) if turn in _SIDEWAYS else stored.size
         return picture, PictureFacts(
@@ -121,11 +122,12 @@ def _decoded(path: PicturePath, at_least: tuple[int, int] | None) -> Iterator[tu
     """The picture of a file, decoded, and how it was stored. Whatever fails, inside too, is a DatasetError."""
     try:
         with _quiet_pillow(), open_picture_bytes(path) as file, Image.open(file, formats=PICTURE_KINDS) as image:
-            _check_size(path, image)
+            check_before_decoding(path, file, image)
             stored = _Stored(mode=image.mode, size=image.size, is_16_bit=_is_16_bit(image))
             if at_least is not None and image.format == "JPEG":
                 image.draft(None, _least_size(image, at_least))
             image.load()
+            check_decoded(path, image, is_turned=_turn_of(image) is not None)
             yield image, stored
     except DatasetError:
         raise
@@ -135,13 +137,13 @@ def _decoded(path: PicturePath, at_least: tuple[int, int] | None) -> Iterator[tu
             "TIFF file. Convert it to one of these, or take it out of the data."
         ) from error
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{shown(path)} is too large: {_too_large(str(error))}") from error
+        raise DatasetError(f"{shown(path)} is too large: {too_large(str(error))}") from error
     # Decoders raise whatever a broken file leads them to: OSError, ValueError, SyntaxError, EOFError, struct.error...
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise DatasetError(
-            f"{shown(path)} cannot be decoded: {reason}. The file is damaged or not readable; replace it, or take it "
-            "out of the data."
+            f"{shown(path)} cannot be decoded: {shown(reason)}. The file is damaged or not readable; replace it, or "
+            "take it out of the data."
         ) from error
 
 
@@ -162,21 +164,45 @@ def to_rgb(image: Image.Image) -> Image.Image:
     An RGB picture without transparency is returned as it is. Integer gray wider than 8 bits is read as 0..65535; float
     gray as 0..1 where no value is above 1, else as 0..255.
     """
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _wide_gray_to_rgb(image)
+    if image.mode == "F":
+        brightest = max(float(np.nan_to_num(np.asarray(strip), nan=0.0).max()) for _, strip in _strips(image))
+        top = 1.0 if brightest <= 1.0 else 255.0
+        return _converted(image, lambda strip: _wide_gray_to_rgb(strip, top))
+    if image.mode.startswith("I"):
+        return _converted(image, _wide_gray_to_rgb)
     if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        on_white = Image.new("RGB", image.size, "white")
-        on_white.paste(with_alpha, mask=with_alpha.getchannel("A"))
-        return on_white
+        return _converted(image, _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _wide_gray_to_rgb(image: Image.Image) -> Image.Image:
+def _converted(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The picture converted strip by strip."""
+    if image.width * image.height <= _STRIP_PIXELS:
+        return to_rgb(image)
+    rgb = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        rgb.paste(to_rgb(strip), (0, top))
+    return rgb
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Strips of whole rows, each with the number of its first row."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    with_alpha = image.convert("RGBA")
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(with_alpha, mask=with_alpha.getchannel("A"))
+    return on_white
+
+
+def _wide_gray_to_rgb(image: Image.Image, top: float = 255.0) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F":
         values = np.nan_to_num(values, nan=0.0)
-        top = 1.0 if values.max() <= 1.0 else 255.0
         gray = np.rint(values.clip(0.0, top) * (255.0 / top)).astype(np.uint8)
     else:
         gray = ((values.clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -214,18 +240,6 @@ def _is_animated(image: Image.Image) -> bool:
     except Exception:
         # The first picture is whole, and nothing after it is ever read.
         return False
-
-
-def _check_size(path: PicturePath, image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DatasetError(f"{shown(path)} is too large: {_too_large(f'{width} x {height} pixels')}")
-    if width * height == 0:
-        raise DatasetError(f"{shown(path)} has no pixels ({width} x {height}). Take it out of the data.")
-
-
-def _too_large(found: str) -> str:
-    return f"{found.rstrip('.')}; at most {MAX_PIXELS:,} are decoded. Scale it down, or take it out of the data."
 
 
 _quiet_lock = threading.Lock()

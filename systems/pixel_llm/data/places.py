@@ -16,13 +16,17 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from systems.pixel_llm.data.folder import list_folder, shown
+from systems.pixel_llm.data.folder import list_folder, quoted, shown
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["PicturePlaces"]
 
 _ABSOLUTE_NAME = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _NAMES_TO_TELL_A_FOLDER = 50
+
+_MAX_PATH = 4096
+_MAX_NAME = 255
+"""No system has longer ones; to look for them takes time that grows with the square of their length."""
 
 
 class PicturePlaces:
@@ -46,6 +50,8 @@ class PicturePlaces:
         found: dict[str, str] = {}
         missing = []
         for name in names:
+            if len(name) > _MAX_PATH:
+                continue
             path = self._find_under(self._roots, name)
             if path is None:
                 missing.append(name)
@@ -127,16 +133,18 @@ class PicturePlaces:
     def _check_name(self, name: str) -> None:
         if _ABSOLUTE_NAME.match(name):
             raise DatasetError(
-                f"The name {name!r} in {self._manifest()} is absolute. Write it relative to the data folder."
+                f"The name {quoted(name)} in {self._manifest()} is absolute. Write it relative to the data folder."
             )
         if "\0" in name or (not name.isascii() and _is_no_text(name)):
-            raise DatasetError(f"The name {name!r} in {self._manifest()} cannot be a file name. Correct it there.")
+            raise DatasetError(
+                f"The name {quoted(name)} in {self._manifest()} cannot be a file name. Correct it there."
+            )
 
     def _check_stays_inside(self, name: str) -> None:
         if all(self._folder_of(root, name)[0] is None for root in self._roots):
             raise DatasetError(
-                f"The name {name!r} in {self._manifest()} leaves the data folder. Names must be relative and stay in "
-                f"{' or '.join(map(shown, self._roots))}; put the picture there and correct the name."
+                f"The name {quoted(name)} in {self._manifest()} leaves the data folder. Names must be relative and "
+                f"stay in {' or '.join(map(shown, self._roots))}; put the picture there and correct the name."
             )
 
     def _manifest(self) -> str:
@@ -166,6 +174,8 @@ class _Folder:
         """What has this name, or the one that is alike. Raises DatasetError where several are."""
         if name in self.is_plain:
             return name
+        if len(name) > _MAX_NAME:
+            return None
         if self._alike is None:
             self._alike = {}
             for each in self.is_plain:

@@ -7,10 +7,12 @@
 import codecs
 import os
 import re
+from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.folder import quoted, shown
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "captions_of",
     "clean_caption",
     "json_kind",
+    "keys_told",
     "read_text",
 ]
 
@@ -31,6 +34,8 @@ MAX_MANIFEST_BYTES = 1 << 30
 
 MAX_CAPTION_CHARACTERS = 100_000
 """A caption above this is a text of another kind, or a quote that was never closed."""
+
+_KEYS_TOLD = 12
 
 _CONTROL_TO_SPACE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -101,3 +106,9 @@ def json_kind(value: Any) -> str:
     """What a JSON value is, in words."""
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")
+
+
+def keys_told(keys: Collection[str]) -> str:
+    """The keys or columns that a file has, for a message: the first twelve."""
+    told = [quoted(key, at_most=60) for key in islice(keys, _KEYS_TOLD)]
+    return (", ".join(told) + ", ..." * (len(keys) > _KEYS_TOLD)) or "none"

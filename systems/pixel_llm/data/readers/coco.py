@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from systems.pixel_llm.data.folder import FolderListing, shown
-from systems.pixel_llm.data.readers.captions import captions_of, json_kind
+from systems.pixel_llm.data.folder import FolderListing, quoted, shown
+from systems.pixel_llm.data.readers.captions import captions_of, json_kind, keys_told
 from systems.pixel_llm.data.readers.json_text import load_json
 from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
@@ -48,7 +48,8 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
             raise DatasetError(f"{place}, has a file_name that is {json_kind(name)}; expected a string.")
         if name_by_id.setdefault(image_id, name) != name:
             raise DatasetError(
-                f"{place}, has the id {image_id!r} of another image, {name_by_id[image_id]!r}. Give each its own."
+                f"{place}, has the id {image_id!r:.200} of another image, {quoted(name_by_id[image_id])}. Give each "
+                "its own."
             )
     captions_by_name: dict[str, list[str]] = {name: [] for name in name_by_id.values()}
     without_image: list[str] = []
@@ -78,7 +79,7 @@ def _records(content: Any, key: str, needed: tuple[str, str], *, path: Path) -> 
     if not isinstance(found, list):
         what = json_kind(content) if not isinstance(content, dict) else f"{key!r}: {json_kind(found)}"
         if isinstance(content, dict) and key not in content:
-            what = f"the keys {', '.join(map(repr, list(content)[:12])) or 'none'}"
+            what = f"the keys {keys_told(content)}"
         raise DatasetError(f"{shown(path)} must hold {_EXPECTED}; found {what}.")
     for number, record in enumerate(found):
         place = f"{shown(path)}, {key} number {number}"
@@ -86,7 +87,7 @@ def _records(content: Any, key: str, needed: tuple[str, str], *, path: Path) -> 
             raise DatasetError(f"{place}, is {json_kind(record)}; expected an object.")
         for name in needed:
             if name not in record:
-                raise DatasetError(f"{place}, lacks {name!r}; it has {', '.join(map(repr, record)) or 'none'}.")
+                raise DatasetError(f"{place}, lacks {name!r}; it has {keys_told(record)}.")
         yield place, record
 
 

@@ -68,7 +68,8 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
         name, key, caption = fields.groups()
         if (before := line_by_key.setdefault((name, key), number)) != number:
             raise DatasetError(
-                f"{shown(manifest)}, line {number}, has {name}#{key} again, after line {before}. Number it anew."
+                f"{shown(manifest)}, line {number}, has {first_names([f'{name}#{key}'])} again, after line {before}. "
+                "Number it anew."
             )
         captions = captions_by_name.setdefault(name, [])
         if caption := clean_caption(caption, where=f"in {shown(manifest)}, line {number}"):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from systems.pixel_llm.data.folder import MANIFEST_FILE, FolderListing, shown
+from systems.pixel_llm.data.folder import MANIFEST_FILE, FolderListing, quoted, shown
 from systems.pixel_llm.data.readers import coco
 from systems.pixel_llm.data.readers.captions import captions_of, json_kind
 from systems.pixel_llm.data.readers.json_text import load_json
@@ -49,7 +49,7 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
         raise DatasetError(f"The manifest {shown(manifest)} is empty. It must map picture names to captions.")
     place = shown(manifest)
     captions_by_name = {
-        name: captions_of(value, where=f"in the manifest {place} at the key {name!r}")
+        name: captions_of(value, where=f"in the manifest {place} at the key {quoted(name)}")
         for name, value in content.items()
     }
     return read_named_pictures(

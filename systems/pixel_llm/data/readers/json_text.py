@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.folder import quoted, shown
 from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, read_text
 from systems.pixel_llm.errors import DatasetError
 
@@ -33,7 +33,7 @@ def parse_json(text: str, *, path: Path, expected: str, line: int | None) -> Any
         return _DECODER.decode(text)
     except _KeyGivenTwice as error:
         raise DatasetError(
-            f"{place} has the key {error.args[0]!r} twice. Give several captions of one picture as a list."
+            f"{place} has the key {quoted(error.args[0])} twice. Give several captions of one picture as a list."
         ) from error
     except json.JSONDecodeError as error:
         at = f"column {error.colno}" if line is not None else f"line {error.lineno}, column {error.colno}"

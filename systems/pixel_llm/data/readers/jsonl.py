@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from systems.pixel_llm.data.folder import FolderListing, shown
-from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, json_kind, read_text
+from systems.pixel_llm.data.folder import FolderListing, quoted, shown
+from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, json_kind, keys_told, read_text
 from systems.pixel_llm.data.readers.json_text import parse_json
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
 from systems.pixel_llm.data.readers.rows import ROW_OPTIONS, Columns, Rows, find_columns, reading_of_rows
@@ -64,8 +64,10 @@ def read_jsonl_rows(path: Path, options: ReaderOptions) -> Rows:
             columns = find_columns(list(record), options=options, path=path)
         for key in columns:
             if key not in record:
-                keys = ", ".join(map(repr, record)) or "none"
-                raise DatasetError(f"{shown(path)}, line {number}, lacks the key {key!r}; it has {keys}. Add it there.")
+                raise DatasetError(
+                    f"{shown(path)}, line {number}, lacks the key {quoted(key)}; it has {keys_told(record)}. "
+                    "Add it there."
+                )
         rows.add(record[columns.image], record[columns.caption], line=number)
     return rows
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from systems.pixel_llm.data.folder import shown
-from systems.pixel_llm.data.readers.captions import captions_of, json_kind
+from systems.pixel_llm.data.folder import quoted, shown
+from systems.pixel_llm.data.readers.captions import captions_of, json_kind, keys_told
 from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
 from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading
 from systems.pixel_llm.errors import DatasetError, nearest_name_hint
@@ -31,7 +31,8 @@ CAPTION_COLUMNS = (
 )
 """Usual names of the column of captions; the first that is there is taken."""
 
-_COLUMNS_TOLD = 12
+_NAMES_HINTED = 12
+_NAME_HINTED = 60
 
 
 class Columns(NamedTuple):
@@ -89,18 +90,19 @@ def find_columns(names: Sequence[str], *, options: ReaderOptions, path: Path) ->
         if given is not None and given in names:
             name = given
         if name is None:
-            expected = f"one of {', '.join(usual)}" if given is None else repr(given)
+            expected = f"one of {', '.join(usual)}" if given is None else quoted(given)
             hint = f"Say which it is with {option} (--{option.replace('_', '-')})."
             if given is not None:
-                hint = nearest_name_hint(given, names[:_COLUMNS_TOLD])
-            told = ", ".join(repr(each) for each in names[:_COLUMNS_TOLD]) + ", ..." * (len(names) > _COLUMNS_TOLD)
+                hint = nearest_name_hint(given, [each[:_NAME_HINTED] for each in names[:_NAMES_HINTED]])
             raise DatasetError(
-                f"{shown(path)} has no column of {what}: expected {expected}, found {told or 'none'}. {hint}"
+                f"{shown(path)} has no column of {what}: expected {expected}, found {keys_told(names)}. {hint}"
             )
         found.append(name)
     image, caption = found
     if image == caption:
-        raise DatasetError(f"{shown(path)} has {image!r} for both the names and the captions. Name another column.")
+        raise DatasetError(
+            f"{shown(path)} has {quoted(image)} for both the names and the captions. Name another column."
+        )
     return Columns(image, caption)
 
 
