@@ -38,7 +38,7 @@ WITHOUT_TORCH = [
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""
-EXTRAS = {"data/readers/parquet_table.py": "pyarrow"}
+EXTRAS = {"data/readers/parquet_table.py": "pyarrow", "data/turbo_jpeg.py": "simplejpeg"}
 """The one file that imports what an extra installs."""
 
 

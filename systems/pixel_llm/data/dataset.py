@@ -26,12 +26,12 @@ from torch.utils.data import Dataset
 from systems.pixel_llm.data.augmentation import random_crop
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, DatasetItem, collate_captions
 from systems.pixel_llm.data.folder import shown
-from systems.pixel_llm.data.images import open_image
+from systems.pixel_llm.data.images import open_image, open_pixels
 from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.pixel_cache import PixelCache
 from systems.pixel_llm.data.samples import Sample, SampleTable, read_samples
-from systems.pixel_llm.data.transforms import make_transform
+from systems.pixel_llm.data.transforms import make_transform, scaled
 from systems.pixel_llm.errors import ConfigError, DatasetError, nearest_name_hint
 from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.preprocessing import Preprocessing
@@ -219,8 +219,8 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         pixels = None if self._cache is None else self._cache.get(index)
         if pixels is None:
             transform = self._own_transform
-            picture = open_image(self.samples.path(index), at_least=transform.preprocessing.image_size)
-            pixels = transform.pixels(picture)
+            size = transform.preprocessing.image_size
+            pixels = scaled(open_pixels(self.samples.path(index), at_least=size), size)
             if self._cache is not None:
                 self._cache.put(index, pixels)
         return pixels

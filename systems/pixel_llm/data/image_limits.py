@@ -114,7 +114,7 @@ def _bytes_as_stored(image: Image.Image) -> int:
 
 def _check_scans(path: PicturePath, file: BinaryIO, image: Image.Image) -> None:
     """Refuse a JPEG file of so many scans that decoding it would take minutes."""
-    if image.format != "JPEG":
+    if image.format != "JPEG" or _has_one_scan(file, image):
         return
     here = file.tell()
     # Most files are done with the quick look, which also counts what lies in notes and what only looks like a scan.
@@ -127,6 +127,23 @@ def _check_scans(path: PicturePath, file: BinaryIO, image: Image.Image) -> None:
             f"{shown(path)} is a JPEG of more than {_MAX_SCANS} scans, which would take minutes to decode. Save it "
             "anew, or take it out of the data."
         )
+
+
+def _has_one_scan(file: BinaryIO, image: Image.Image) -> bool:
+    """Whether the first scan has all channels and all of their bits: the decoder looks at no other then.
+
+    Pillow has read up to the end of that scan's head: its mark, a length, the number of channels, two bytes for each
+    of them, and three more.
+    """
+    if "progressive" in image.info or "progression" in image.info:
+        return False
+    channels = len(image.getbands())
+    length = 6 + 2 * channels
+    end = file.tell()
+    file.seek(max(0, end - length - 2))
+    head = file.read(5)
+    file.seek(end)
+    return head == b"\xff\xda" + length.to_bytes(2, "big") + bytes([channels])
 
 
 def _count_in_chunks(file: BinaryIO, mark: bytes) -> int:
