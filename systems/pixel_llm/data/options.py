@@ -10,10 +10,13 @@ from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["BadSamplePolicy", "CaptionChoice", "DataOptions", "ReadingOptions"]
+__all__ = ["MAX_WEIGHT", "BadSamplePolicy", "CaptionChoice", "DataOptions", "ReadingOptions"]
 
 BadSamplePolicy = Literal["skip", "raise"]
 CaptionChoice = Literal["sample", "first", "all"]
+
+MAX_WEIGHT = 1_000.0
+"""How often a picture may come in an epoch; beyond, it is more likely a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
