@@ -46,7 +46,6 @@ def test_an_epoch_is_the_same_again_and_from_its_middle(dataset):
     whole = names(first.epoch(3))
     assert names(second.epoch(3)) == whole
     assert names(second.epoch(3, start=1)) == whole[2:]
-    assert names(EpochBatches(loaders[0], seed=2).epoch(3)) != whole
 
 
 def test_without_shuffling_they_come_in_order(dataset):
