@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from systems.pixel_llm.cli.options import LEARNING_RATES, parse_caption, parse_demo, parse_train
+from systems.pixel_llm.cli.options import LEARNING_RATES, parse_caption, parse_demo, parse_inspect, parse_train
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.config import PRESETS
 
@@ -38,7 +38,7 @@ def test_without_flags_a_processor_gets_the_tiny_preset():
     assert command.run.preset == "tiny"
     assert command.model.vision_embed_dim == PRESETS["tiny"]["vision_embed_dim"]
     assert command.training.learning_rate == LEARNING_RATES["tiny"]
-    assert command.data == Path("pictures")
+    assert command.data == (Path("pictures"),)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -96,7 +96,28 @@ def test_none_on_the_command_line_takes_a_bound_away(in_tmp_path):
 )
 def test_a_size_is_one_word_so_that_data_may_follow_it(text, size):
     command = parse_train(["--preset", "tiny", "--image-size", text, "pictures"])
-    assert (command.model.image_size, command.data) == (size, Path("pictures"))
+    assert (command.model.image_size, command.data) == (size, (Path("pictures"),))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["one", "two", "--weights", "2,0.5", "--resume", "--out", "run"],
+        ["--weights=2,0.5", "one", "--resume", "two", "--out", "run"],
+        ["one", "--out", "run", "--weights", "2,.5", "--resume", "two"],
+        ["--out", "run", "--resume", "--weights", "2,0.5", "one", "two"],
+    ],
+)
+def test_folders_may_stand_anywhere(words, in_tmp_path):
+    command = parse_train([*words, "--device", "cpu"])
+    assert command.data == (Path("one"), Path("two"))
+    assert (command.dataset.weights, command.run.resume, command.run.out) == ((2.0, 0.5), True, Path("run"))
+
+
+def test_inspect_takes_several_folders_too(capsys):
+    options = parse_inspect(["one", "--weights", "2,1", "--num-workers", "2", "two"])
+    assert (options.data, options.reading.weights) == ((Path("one"), Path("two")), (2.0, 1.0))
+    assert "name at least one folder of captioned pictures, DATA" in refused(capsys, parser=parse_inspect)
 
 
 def test_underscores_and_equals_signs_are_understood():
@@ -121,7 +142,10 @@ def test_underscores_and_equals_signs_are_understood():
         (["--precision", "fp8"], "fp8"),
         (["--preset", "huge"], "huge"),
         (["--learning-rat", "1"], "--learning-rate"),
-        (["another_folder"], "another_folder"),
+        (["--weights", "2,x"], "--weights: expected numbers with commas between them, such as"),
+        (["--weights", "2,0"], "weights must be above 0 and at most 1000, not 0"),
+        (["--weights", "nan"], "weights must be above 0"),
+        (["--repeats", "maybe"], "--repeats"),
         (["--out"], "--out"),
     ],
 )  # fmt: skip
@@ -161,4 +185,4 @@ def test_help_of_train_shows_every_field_and_no_more_than_one_line_of_usage(caps
     for part in (command.run, command.dataset, command.model, command.training):
         for each in fields(part):
             assert f"--{each.name.replace('_', '-')} " in shown
-    assert shown.startswith("usage: pixel-llm train [-h] [OPTIONS] DATA\n")
+    assert shown.startswith("usage: pixel-llm train [-h] [OPTIONS] DATA...\n")

@@ -79,7 +79,8 @@ def test_paths_are_recorded_so_that_they_hold_from_any_folder(in_tmp_path, monke
     words = ["pictures", "--device", "cpu", "--manifest", "captions.json", "--val-manifest", "inside_data.json"]
     folder = RunFolder(in_tmp_path)
     write_options(folder, parse_train(words))
-    assert recorded_data(folder) == in_tmp_path / "pictures"
+    assert recorded_data(folder) == (in_tmp_path / "pictures",)
+    assert f'data = "{in_tmp_path / "pictures"}"' in folder.options.read_text(encoding="utf-8")
     again = parse_train(["x", "--device", "cpu", "--config", str(folder.options)])
     assert again.dataset.manifest == in_tmp_path / "captions.json"
     # One that is not there from here is relative to DATA, and stays so.
@@ -99,10 +100,25 @@ def test_the_options_of_a_run_reproduce_its_settings(in_tmp_path):
     assert (again.run.epochs, again.run.preset, again.run.checkpoint_interval) == (3, "small", 2)
 
 
+def test_several_data_folders_and_their_weights_are_recorded(in_tmp_path):
+    for name in ("one", "two"):
+        (in_tmp_path / name).mkdir()
+    folder = RunFolder(in_tmp_path)
+    write_options(folder, parse_train(["one", "two", "--weights", "2,0.25", "--repeats", "use", "--device", "cpu"]))
+    assert recorded_data(folder) == (in_tmp_path / "one", in_tmp_path / "two")
+    again = parse_train(["one", "two", "--device", "cpu", "--config", "options.toml"])
+    assert (again.dataset.weights, again.dataset.repeats) == ((2.0, 0.25), "use")
+    # Whoever goes on with another number of folders has other weights, or none.
+    assert parse_train(["one", "--config", "options.toml", "--weights", "none"]).dataset.weights is None
+
+
 def test_data_that_is_not_recorded_is_not_known(in_tmp_path):
     folder = RunFolder(in_tmp_path)
     assert recorded_data(folder) is None
     folder.options.write_text("seed = 1\n", encoding="utf-8")
     assert recorded_data(folder) is None
+    for data in ("[]", "[1]", "3"):
+        folder.options.write_text(f"data = {data}\n", encoding="utf-8")
+        assert recorded_data(folder) is None
     folder.options.write_text("not TOML", encoding="utf-8")
     assert recorded_data(folder) is None

@@ -56,6 +56,11 @@ def test_whole_numbers_do_for_numbers_and_lists_for_sizes(read):
     assert isinstance(settings["learning_rate"], float)
 
 
+def test_a_list_may_have_as_many_numbers_as_there_are(read):
+    assert read("weights = [1, 2.5, 3]\n") == {"weights": (1.0, 2.5, 3.0)}
+    assert read('weights = "none"\n') == {"weights": None}
+
+
 def test_the_mark_that_windows_editors_write_is_no_part_of_the_text(read):
     assert read("seed = 1\n", encoding="utf-8-sig") == {"seed": 1}
 
@@ -72,6 +77,8 @@ def test_the_mark_that_windows_editors_write_is_no_part_of_the_text(read):
         ("epochs = 1.5\n", "epochs must be a whole number"),
         ("image_size = [32]\n", r"image_size must be a whole number or \[a whole number, a whole number\]"),
         ('image_size = [32, "x"]\n', "image_size must be a whole number, not 'x'"),
+        ("weights = 2\n", r"weights must be \[a number, \.\.\.\] or \"none\", not 2"),
+        ('weights = [1, "x"]\n', "weights must be a number, not 'x'"),
         ("val = 3\n", "val must be a path in quotes"),
         ('precision = "fp8"\n', "precision must be 'auto' or 'fp32' or 'bf16', not 'fp8'"),
         ("seed = \n", r"settings\.toml: not a readable TOML file"),

@@ -30,6 +30,12 @@ def tokens(pictures: Path) -> Path:
     return pictures
 
 
+def divided(*words):
+    """(training, validation) samples of a command line."""
+    sides = read_data(parse_train([str(word) for word in words] + DEVICE))
+    return sides.train, sides.validation
+
+
 def names_of(samples) -> list[str]:
     return [sample.image_path.name for sample in samples]
 
@@ -47,13 +53,13 @@ def test_the_lists_beside_a_token_file_say_what_to_train_and_to_validate_on(pixe
 
 def test_other_validation_data_leaves_the_train_list_in_force(tokens):
     (tokens / "val.json").write_text(json.dumps({"picture_11.png": "a square"}))
-    train, val = read_data(parse_train([str(tokens), "--val-manifest", "val.json", *DEVICE]))
+    train, val = divided(tokens, "--val-manifest", "val.json")
     assert (len(train), names_of(val)) == (8, ["picture_11.png"])
 
 
 def test_without_a_dev_list_a_part_of_the_train_list_is_held_back(tokens):
     (tokens / "Flickr_8k.devImages.txt").unlink()
-    train, val = read_data(parse_train([str(tokens), "--validation-fraction", "0.3", *DEVICE]))
+    train, val = divided(tokens, "--validation-fraction", "0.3")
     assert val
     assert sorted(names_of(train) + names_of(val)) == [f"picture_{number:02}.png" for number in range(8)]
 
@@ -88,16 +94,16 @@ def test_a_folder_for_validation_inside_the_data_is_not_trained_on(pictures):
     for path in [*pictures.glob("picture_0[0-2].*")]:
         path.rename(pictures / "sub" / "val" / path.name)
     for data in (pictures, pictures.resolve()):
-        train, val = read_data(parse_train([str(data), "--val", "pictures/sub/val", *DEVICE]))
+        train, val = divided(data, "--val", "pictures/sub/val")
         assert (len(train), len(val)) == (9, 3)
     with pytest.raises(DatasetError, match="3 pictures are in the training and in the validation data"):
-        read_data(parse_train(["pictures/sub/val", "--val", "pictures/sub", *DEVICE]))
+        divided("pictures/sub/val", "--val", "pictures/sub")
 
 
 def test_a_caption_a_line(pictures):
     for path in pictures.glob("*.txt"):
         path.write_text("a square\none square\n")
-    train, val = read_data(parse_train([str(pictures), "--captions-per-file", "lines", *DEVICE]))
+    train, val = divided(pictures, "--captions-per-file", "lines")
     assert {len(sample.captions) for sample in train + val} == {2}
 
 
@@ -112,7 +118,7 @@ def test_a_caption_a_line(pictures):
 )  # fmt: skip
 def test_options_that_do_not_fit_the_data(pictures, words, error, message):
     with pytest.raises(error, match=message):
-        read_data(parse_train([str(pictures), *words, *DEVICE]))
+        divided(pictures, *words)
 
 
 def test_an_unknown_format_is_wrong_usage(pixel_llm, pictures):
@@ -131,7 +137,7 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_data_by_naming_the_folder(shared_data, name):
-    train, val = read_data(parse_train([str(shared_data / name), *DEVICE]))
+    train, val = divided(shared_data / name)
     total, split = REAL[name]
     assert len(train) + len(val) == total
     assert split in (None, (len(train), len(val)))

@@ -1,7 +1,7 @@
 """How the value of a flag is read where `tyro`'s own reading would puzzle a newcomer; given to it as a registry.
 
 A flag that may be left out takes a value or `none`, and shows only the kind of value. A picture's size is one word,
-`112` or `96x128`: two words would swallow the folder that follows.
+`112` or `96x128`, and so are several numbers, `2,0.5`: more words would swallow the folder that follows.
 """
 
 import re
@@ -70,6 +70,26 @@ def _size(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         return str(value) if isinstance(value, int) else "x".join(map(str, value))
 
     return _one_word("SIDE|HEIGHTxWIDTH", read, lambda value: isinstance(value, int | tuple), show=show)
+
+
+@FLAG_VALUES.primitive_rule
+def _numbers_or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if set(_members(info.type)) != {tuple[float, ...], type(None)}:
+        return None
+    wanted = f"numbers with commas between them, such as 2,0.5, or {NONE}"
+
+    def read(text: str) -> tuple[float, ...] | None:
+        if text.lower() == NONE:
+            return None
+        try:
+            return tuple(map(float, text.split(",")))
+        except ValueError as error:
+            raise ValueError(f"expected {wanted}, not {text!r}.") from error
+
+    def show(value: tuple[float, ...] | None) -> str:
+        return NONE if value is None else ",".join(f"{each:g}" for each in value)
+
+    return _one_word("NUMBER,...", read, lambda value: value is None or isinstance(value, tuple), show=show)
 
 
 def _members(kind: Any) -> list[Any]:

@@ -1,11 +1,10 @@
-"""`pixel-llm inspect DATA`: read the folder as `train` would, look at everything in it, and say what was found.
+"""`pixel-llm inspect DATA...`: read the folders as `train` would, look at everything in them, and say what was found.
 
 A folder that cannot be read at all is a finding too: the summary and the JSON file tell it, and the exit status is 1.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,13 @@ def run(options: InspectOptions) -> int:
             unpaired=unpaired, num_workers=options.num_workers, on_progress=on_progress,
         )  # fmt: skip
     checks = check_inspection(inspection, problem=problem)
-    data, read_as = str(options.data), sides.reading.told if sides is not None else "nothing known"
+    folders = _folders(options, sides)
     if options.json is not None:
         _write_json(options.json, sides, inspection, checks)
     if options.html is not None:
+        data, read_as = (" + ".join(part) for part in zip(*folders, strict=True))
         _write_html(options.html, inspection, checks, data=data, read_as=read_as)
-    print_summary(inspection, checks, data=data, read_as=read_as)
+    print_summary(inspection, checks, folders=folders, num_draws=None if sides is None else sides.num_draws)
     for name, path in (("page", options.html), ("findings", options.json)):
         if path is not None:
             print(f"{name}: {path}")
@@ -58,23 +58,54 @@ def _read(options: InspectOptions) -> tuple[Sides | None, str | None]:
     return sides, None
 
 
+def _folders(options: InspectOptions, sides: Sides | None) -> list[tuple[str, str]]:
+    """Each folder, with its share of the pictures where there are several, and what it was read as."""
+    if sides is None:
+        return [(str(folder), "nothing known") for folder in options.data]
+    if len(sides.readings) == 1:
+        return [(str(options.data[0]), sides.readings[0].told)]
+    return [
+        (f"{folder} ({len(reading.samples):,} pictures)", reading.told)
+        for folder, reading in zip(options.data, sides.readings, strict=True)
+    ]
+
+
 def _unpaired(options: InspectOptions, sides: Sides | None) -> UnpairedFiles:
-    if not options.data.is_dir():
-        return UnpairedFiles()
-    used: set[Path] = set()
-    passed_over: Mapping[str, Sequence[str]] = {}
-    if sides is not None:
-        used = {sample.image_path for sample in (*sides.reading.samples, *sides.validation)}
-        passed_over = sides.reading.passed_over
-    found = find_unpaired(options.data, used, passed_over=passed_over)
+    readings = () if sides is None else sides.readings
+    used = {sample.image_path for reading in readings for sample in reading.samples}
+    used |= {sample.image_path for sample in (() if sides is None else sides.validation)}
+    pictures: list[Path] = []
+    captions: list[str] = []
+    for place, folder in enumerate(options.data):
+        if folder.is_dir():
+            passed_over = readings[place].passed_over if readings else {}
+            found = find_unpaired(folder, used, passed_over=passed_over)
+            pictures += found.pictures
+            captions += found.captions
     # Who names a file of captions may mean to use a part of the pictures.
-    return found if options.reading.manifest is None else replace(found, pictures=())
+    return UnpairedFiles(
+        pictures=() if options.reading.manifest is not None else tuple(dict.fromkeys(pictures)),
+        captions=tuple(captions),
+    )
 
 
 def _write_json(path: Path, sides: Sides | None, inspection: Inspection, checks: tuple[Check, ...]) -> None:
+    readings = () if sides is None else sides.readings
+    folders = [
+        {
+            "path": str(reading.dataset_dir),
+            "format": reading.caption_format,
+            "manifest": None if reading.manifest is None else str(reading.manifest),
+            "samples": len(reading.samples),
+        }
+        for reading in readings
+    ]
+    formats = list(dict.fromkeys(reading.caption_format for reading in readings))
     content: dict[str, Any] = {
-        "format": None if sides is None else sides.reading.caption_format,
-        "manifest": None if sides is None or sides.reading.manifest is None else str(sides.reading.manifest),
+        "format": ", ".join(formats) or None,
+        "manifest": folders[0]["manifest"] if len(folders) == 1 else None,
+        "folders": folders,
+        "train_samples_an_epoch": 0 if sides is None else sides.num_draws,
         "should_train": all(check.status != "stop" for check in checks),
         "checks": [asdict(check) for check in checks],
         **inspection.to_dict(),

@@ -27,14 +27,28 @@ BAR_BLOCKS = 24
 STYLES = {"ok": "green", "warn": "yellow", "stop": "bold red"}
 
 
-def print_summary(inspection: Inspection, checks: Sequence[Check], *, data: str, read_as: str) -> None:
-    """Print what was found to stdout, the verdict last."""
+def print_summary(
+    inspection: Inspection,
+    checks: Sequence[Check],
+    *,
+    folders: Sequence[tuple[str, str]],
+    num_draws: int | None = None,
+) -> None:
+    """Print what was found to stdout, the verdict last.
+
+    Args:
+        inspection: what was found.
+        checks: what follows from it.
+        folders: each data folder's name, and the format that it was found to have.
+        num_draws: how many pictures come in an epoch of training, where it is known.
+    """
     console = Console(highlight=False, emoji=False, markup=False)
     console.width = min(console.width, MAX_WIDTH)
-    console.print(Text(escaped(data), style="bold"), soft_wrap=True)
-    console.print(Text(f"read as: {escaped(read_as)}"), soft_wrap=True)
+    for data, read_as in folders:
+        console.print(Text(escaped(data), style="bold"), soft_wrap=True)
+        console.print(Text(f"read as: {escaped(read_as)}"), soft_wrap=True)
     if inspection.num_pictures:
-        console.print(_figures(inspection))
+        console.print(_figures(inspection, num_draws=num_draws))
     for title, rows in _lists(inspection):
         console.print()
         console.print(Text(title, style="bold"))
@@ -46,7 +60,7 @@ def print_summary(inspection: Inspection, checks: Sequence[Check], *, data: str,
     console.print(_verdict(checks))
 
 
-def _figures(inspection: Inspection) -> Table:
+def _figures(inspection: Inspection, *, num_draws: int | None) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -57,6 +71,8 @@ def _figures(inspection: Inspection) -> Table:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in inspection.kinds)
     add("pictures", f"{inspection.num_pictures:,}" + (f" ({kinds})" if kinds else ""))
     add("train / validation", f"{len(inspection.train_samples):,} / {len(inspection.validation_samples):,}")
+    if num_draws not in (None, len(inspection.train_samples)):
+        add("an epoch", f"{num_draws:,} pictures, by their weights")
     if (sizes := inspection.sizes) is not None:
         add("width", f"{_spread(sizes.width)} px")
         add("height", f"{_spread(sizes.height)} px")

@@ -16,7 +16,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.settings_file import read_settings
-from systems.pixel_llm.data.options import DataOptions, ReadingOptions
+from systems.pixel_llm.cli.word_order import folders_first
+from systems.pixel_llm.data.options import DataOptions, MixOptions, ReadingOptions
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
 from systems.pixel_llm.training.options import TrainingOptions
@@ -35,6 +36,10 @@ __all__ = [
     "parse_inspect",
     "parse_split",
     "parse_train",
+]
+
+DataFolders = Annotated[
+    Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DATA...", help_behavior_hint="(at least one)")
 ]
 
 OPTIONS_FILE = "options.toml"
@@ -78,18 +83,21 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """Learn to caption pictures from a folder of captioned pictures.
+    """Learn to caption pictures from a folder of captioned pictures, or from several together.
 
-    DATA holds pictures, and captions in one of the usual formats. The run folder gets the checkpoints, the log of
-    measurements and a contact sheet of validation pictures.
+    DATA holds pictures, and captions in one of the usual formats, which may be another in each folder. The run folder
+    gets the checkpoints, the log of measurements and a contact sheet of validation pictures.
     """
 
-    data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Folder of captioned pictures."""
+    data: DataFolders
+    """Folder of captioned pictures, or several."""
     run: RunOptions = field(default_factory=RunOptions)
     dataset: DataOptions = field(default_factory=DataOptions)
     model: PixelLLMConfig = field(default_factory=lambda: PixelLLMConfig(**PRESETS["tiny"]))
     training: TrainingOptions = field(default_factory=TrainingOptions)
+
+    def __post_init__(self) -> None:
+        _check_named(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +128,14 @@ class CaptionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
-    """Look at a folder of captioned pictures before training: what is in it, what is wrong with it, what to do.
+    """Look at folders of captioned pictures before training: what is in them, what is wrong with it, what to do.
 
     Prints a summary. The exit status is 1 where training should not start.
     """
 
-    data: Annotated[Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Folder of captioned pictures."""
-    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    data: DataFolders
+    """Folder of captioned pictures, or several."""
+    reading: MixOptions = field(default_factory=MixOptions)
     val: Path | None = None
     """Folder of captioned pictures for validation. Left out: the part of DATA that train would hold back."""
     val_manifest: Path | None = None
@@ -144,6 +152,7 @@ class InspectOptions:
     """Pictures looked at side by side. Left out: as many as processor cores."""
 
     def __post_init__(self) -> None:
+        _check_named(self.data)
         for name in ("max_seq_len", "image_size", "num_workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -206,6 +215,11 @@ class DemoOptions:
             raise ConfigError(f"seed must be at least 0, not {self.seed}.")
 
 
+def _check_named(data: tuple[Path, ...]) -> None:
+    if not data:  # before the command line is read, it is tyro.MISSING
+        raise ConfigError("name at least one folder of captioned pictures, DATA.")
+
+
 def parse_train(arguments: Sequence[str]) -> TrainCommand:
     """The command line of `train`; ends the process, status 2, where it is wrong, and after printing `--help`.
 
@@ -240,7 +254,7 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
         TrainCommand,
         prog="pixel-llm train",
         # Beside --help nothing else is looked at: with DATA given too, tyro would leave it out of the usage line.
-        args=["--help"] if early.is_help else arguments,
+        args=["--help"] if early.is_help else folders_first(arguments, TrainCommand),
         default=command,
         config=(OmitArgPrefixes, FlagCreatePairsOff),
         registry=FLAG_VALUES,
@@ -255,7 +269,11 @@ def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
     """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return tyro.cli(
-        InspectOptions, prog="pixel-llm inspect", args=arguments, config=(OmitArgPrefixes,), registry=FLAG_VALUES
+        InspectOptions,
+        prog="pixel-llm inspect",
+        args=folders_first(arguments, InspectOptions),
+        config=(OmitArgPrefixes,),
+        registry=FLAG_VALUES,
     )
 
 

@@ -106,30 +106,35 @@ def make_run_folder(folder: RunFolder) -> None:
         raise PixelLLMError(f"--out {folder.path} cannot be made: {error.strerror}. Name another folder.") from error
 
 
-def recorded_data(folder: RunFolder) -> Path | None:
-    """The data folder that the run was started on, as `options.toml` tells it."""
+def recorded_data(folder: RunFolder) -> tuple[Path, ...] | None:
+    """The data folders that the run was started on, as `options.toml` tells them."""
     try:
         data = tomllib.loads(folder.options.read_text(encoding="utf-8")).get("data")
     except (OSError, ValueError):
         return None  # no such file, or not one of ours: whoever reads the options themselves says so
-    return Path(data) if isinstance(data, str) else None
+    names = data if isinstance(data, list) else [data]
+    return tuple(map(Path, names)) if names and all(isinstance(name, str) for name in names) else None
 
 
 def write_options(folder: RunFolder, command: TrainCommand) -> None:
     """Write the options of a run as they were resolved, so that `--resume` and `--config` can read them."""
     parts = (command.run, command.dataset, command.model, command.training)
-    settings: dict[str, Any] = {"data": command.data}
+    folders = tuple(_resolved(folder) for folder in command.data)
+    settings: dict[str, Any] = {"data": folders if len(folders) > 1 else folders[0]}
     defaults: dict[str, Any] = {}
     for part in parts:
         for each in fields(part):
             settings[each.name] = getattr(part, each.name)
             defaults[each.name] = each.default
-    for name, value in settings.items():
-        # A relative path would mean another file to whoever reads this from another folder. One that is not there is
-        # relative to DATA, as a manifest may be.
-        if isinstance(value, Path) and value.exists():
-            settings[name] = value.resolve()
+    settings = {name: _resolved(value) if isinstance(value, Path) else value for name, value in settings.items()}
     write_settings(folder.options, settings, defaults=defaults)
+
+
+def _resolved(path: Path) -> Path:
+    """A relative path would mean another file to whoever reads it from another folder. One that is not there is
+    relative to DATA, as a manifest may be.
+    """
+    return path.resolve() if path.exists() else path
 
 
 def _is_unused(path: Path) -> bool:

@@ -83,8 +83,12 @@ def _converted(value: Any, wanted: Any, where: str) -> Any:
     for option in options:
         if get_origin(option) is Literal and value in get_args(option):
             return value
-        if get_origin(option) is tuple and isinstance(value, list) and len(value) == len(get_args(option)):
-            return tuple(_converted(each, kind, where) for each, kind in zip(value, get_args(option), strict=True))
+        if get_origin(option) is tuple and isinstance(value, list):
+            kinds = get_args(option)
+            if kinds[1:] == (...,):  # as many as there are, all of one kind
+                kinds = kinds[:1] * len(value)
+            if len(value) == len(kinds):
+                return tuple(_converted(each, kind, where) for each, kind in zip(value, kinds, strict=True))
         if option is Path and isinstance(value, str):
             return Path(value)
         if option is float and type(value) in (int, float):
@@ -101,11 +105,11 @@ def _spelled(wanted: Any) -> str:
     if get_origin(wanted) is Literal:
         return " or ".join(repr(option) for option in get_args(wanted))
     if get_origin(wanted) is tuple:
-        return f"[{', '.join(_spelled(option) for option in get_args(wanted))}]"
+        return f"[{', '.join('...' if option is ... else _spelled(option) for option in get_args(wanted))}]"
     return f'"{NONE}"' if wanted is type(None) else names[wanted]
 
 
 def _toml_value(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_toml_value(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

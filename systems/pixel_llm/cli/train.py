@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from systems.pixel_llm.cli.bad_pictures import BadPictureList
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
-from systems.pixel_llm.cli.reading import read_sides
+from systems.pixel_llm.cli.reading import Sides, read_sides
 from systems.pixel_llm.cli.run_folder import (
     RunFolder,
     make_run_folder,
@@ -48,21 +49,21 @@ def run(command: TrainCommand) -> int:
         else:
             logger.info("There is no checkpoint in %s yet: starting from the beginning.", folder.path)
     else:
-        folder, has_checkpoint = new_run_folder(command.run.out, name=command.data.resolve().name), False
-    train_samples, val_samples = read_data(command)
+        folder, has_checkpoint = new_run_folder(command.run.out, name=command.data[0].resolve().name), False
+    sides = read_data(command)
     torch.manual_seed(command.training.seed)
     model = make_model(command, may_start_elsewhere=not has_checkpoint)
     command = replace(command, model=model.config)
     make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
-    trainer = make_trainer(command, model, folder, train_samples, val_samples, device=device)
+    trainer = make_trainer(command, model, folder, sides, device=device)
     if has_checkpoint:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
     write_options(folder, command)
     logger.info(
-        "%s parameters on %s, %s; %d pictures to train on, %d to validate on; run folder %s",
+        "%s parameters on %s, %s; %d pictures to train on%s, %d to validate on; run folder %s",
         f"{sum(parameter.numel() for parameter in model.parameters()):,}", device, trainer.precision,
-        len(train_samples), len(val_samples), folder.path,
+        len(sides.train), sides.told_epoch, len(sides.validation), folder.path,
     )  # fmt: skip
     epochs = command.run.epochs
     if epochs is None and command.training.max_steps is None and command.training.max_minutes is None:
@@ -75,7 +76,7 @@ def run(command: TrainCommand) -> int:
     else:
         if trainer.state.step == steps_before and not stopped_by:
             logger.info("To train on, resume with a higher --epochs, --max-steps or --max-minutes.")
-        pictured = val_samples or train_samples
+        pictured = sides.validation or sides.train
         write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
         tell_end(folder, command, trainer, stopped_by)
     return 128 + stopped_by[0] if stopped_by else 0
@@ -97,8 +98,15 @@ def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
                 f"{name}={asked[name]}. Leave {name} as it was, or start another run with another --out."
             )
     data = recorded_data(folder)
-    if data is not None and data != command.data.resolve():
-        logger.warning("This run was started on %s; from here on it trains on %s.", data, command.data)
+    if data is not None and data != tuple(each.resolve() for each in command.data):
+        logger.warning(
+            "This run was started on %s; from here on it trains on %s.", spelled(data), spelled(command.data)
+        )
+
+
+def spelled(folders: Sequence[Path]) -> str:
+    """The folders as the words of a command line."""
+    return " ".join(quote(str(folder)) for folder in folders)
 
 
 def spelled_out(config: PixelLLMConfig) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def spelled_out(config: PixelLLMConfig) -> dict[str, Any]:
     }
 
 
-def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
+def read_data(command: TrainCommand) -> Sides:
     """Samples to train on and to validate on; the latter may be none where there is a single picture.
 
     Raises:
@@ -132,7 +140,7 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
             f"{len(shared)} pictures are in the training and in the validation data, first {min(shared)}. A score on "
             "them would mean nothing: take them out of one side."
         )
-    return sides.train, sides.validation
+    return sides
 
 
 def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
@@ -155,14 +163,13 @@ def make_trainer(
     command: TrainCommand,
     model: PixelLLM,
     folder: RunFolder,
-    train_samples: Sequence[Sample],
-    val_samples: Sequence[Sample],
+    sides: Sides,
     *,
     device: torch.device,
 ) -> Trainer:
     """A Trainer over loaders of these samples, writing into the run folder."""
     # Both sides in one file: another split of the same pictures finds them there.
-    samples = SampleTable.of([*train_samples, *val_samples])
+    samples = SampleTable.of([*sides.train, *sides.validation])
     size = model.config.image_height_width
     cache = PixelCache.on_disk(samples, size) if command.dataset.cache else None
     if cache is not None:
@@ -171,7 +178,7 @@ def make_trainer(
     def make_dataset(samples: Sequence[Sample], *, first: int, augment: bool) -> ImageCaptionDataset:
         kept = False if cache is None else cache.part(range(first, first + len(samples)))
         return ImageCaptionDataset(
-            command.data,
+            command.data[0],
             samples=samples,
             image_size=size,
             seed=command.training.seed,
@@ -183,22 +190,23 @@ def make_trainer(
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
     train_loader = make_loader(
-        make_dataset(train_samples, first=0, augment=command.dataset.augment == "crop"),
+        make_dataset(sides.train, first=0, augment=command.dataset.augment == "crop"),
         batch_size=batch_size,
         shuffle=True,
         num_workers=num_workers,
+        weights=sides.train_weights,
     )
     val_loader = None
-    if val_samples:
+    if sides.validation:
         val_loader = make_loader(
-            make_dataset(val_samples, first=len(train_samples), augment=False),
+            make_dataset(sides.validation, first=len(sides.train), augment=False),
             batch_size=batch_size,
             shuffle=False,
             num_workers=num_workers,
         )
     bad_pictures = BadPictureList(
         folder.bad_pictures,
-        num_pictures=len(train_samples) + len(val_samples),
+        num_pictures=len(sides.train) + len(sides.validation),
         max_share=command.dataset.max_bad_share,
     )
     return Trainer(
@@ -210,7 +218,7 @@ def make_trainer(
         checkpoint_interval=command.run.checkpoint_interval,
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
-        callbacks=[bad_pictures, SamplePanel(model, val_samples)],
+        callbacks=[bad_pictures, SamplePanel(model, sides.validation)],
         options=command.training,
     )
 
@@ -232,6 +240,6 @@ def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped
     if stopped_by:
         logger.info(
             "Stopped early. To go on: pixel-llm train %s --out %s --resume",
-            quote(str(command.data)), quote(str(folder.path)),
+            spelled(command.data), quote(str(folder.path)),
         )  # fmt: skip
     logger.info("To caption: pixel-llm caption %s PICTURE...", quote(str(folder.path)))

@@ -4,9 +4,12 @@
 processes, for all else: a user's transform draws from global generators, which threads share.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
@@ -34,7 +37,12 @@ class CaptionDataset(Protocol):
 
 
 def make_loader(
-    dataset: CaptionDataset, *, batch_size: int, shuffle: bool, num_workers: int | None = None
+    dataset: CaptionDataset,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    num_workers: int | None = None,
+    weights: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> PictureLoader | DataLoader[Any]:
     """A loader of the dataset's own batches.
 
@@ -44,16 +52,23 @@ def make_loader(
         shuffle: another order each epoch.
         num_workers: threads that decode, of a `PictureLoader`, else processes. 0 reads in the main process. Left out:
             threads by measuring, processes by the number of processor cores and pictures.
+        weights: one a sample, how often it comes in an epoch, as `epoch_order` tells; left out, all come once. Only of
+            a `PictureLoader`.
 
     Raises:
-        ConfigError: `batch_size` or `num_workers` is out of range.
+        ConfigError: `batch_size`, `num_workers` or a weight is out of range.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
     if num_workers is not None and num_workers < 0:
         raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {num_workers}.")
     if isinstance(dataset, ImageCaptionDataset) and dataset.has_own_pixels:
-        return PictureLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers)
+        return PictureLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, weights=weights)
+    if weights is not None:
+        raise ConfigError(
+            "weights need an ImageCaptionDataset without a transform of its own. For others give torch's DataLoader a "
+            "sampler."
+        )
     if num_workers is None:
         num_workers = choose_num_workers(len(dataset), num_cores=usable_cores())
     return DataLoader(

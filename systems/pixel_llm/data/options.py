@@ -10,10 +10,13 @@ from typing import Literal
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["BadSamplePolicy", "CaptionChoice", "DataOptions", "ReadingOptions"]
+__all__ = ["MAX_WEIGHT", "BadSamplePolicy", "CaptionChoice", "DataOptions", "MixOptions", "ReadingOptions"]
 
 BadSamplePolicy = Literal["skip", "raise"]
 CaptionChoice = Literal["sample", "first", "all"]
+
+MAX_WEIGHT = 1_000.0
+"""How often a picture may come in an epoch; beyond, it is more likely a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,29 @@ class ReadingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(ReadingOptions):
+class MixOptions(ReadingOptions):
+    """Where captions are read from, and how often pictures come where not all come once.
+
+    Raises:
+        ConfigError: a weight is out of range.
+    """
+
+    weights: tuple[float, ...] | None = None
+    """How often a picture of each DATA folder comes in an epoch, as in 2,1 or 1,0.25. Left out: once."""
+    repeats: Literal["ignore", "use"] = "ignore"
+    """What the N of kohya folders N_name does: nothing, or its pictures come N times as often (use)."""
+
+    def __post_init__(self) -> None:
+        for weight in self.weights or ():
+            if not 0 < weight <= MAX_WEIGHT:
+                raise ConfigError(
+                    f"weights must be above 0 and at most {MAX_WEIGHT:g}, not {weight:g}: how often a picture of each "
+                    "folder comes in an epoch. A folder that is not wanted is left out of DATA."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(MixOptions):
     """Where captions are read from and how pictures are handed to the model.
 
     Raises:
@@ -63,6 +88,7 @@ class DataOptions(ReadingOptions):
     """Stop when more than this share of the pictures cannot be read. A single one never stops a run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
         if self.num_workers is not None and self.num_workers < 0:

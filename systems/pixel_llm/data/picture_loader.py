@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
-from systems.pixel_llm.data.order import EpochOrder, epoch_order
+from systems.pixel_llm.data.order import EpochOrder, checked_weights, epoch_order, mean_draws
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["PictureLoader", "usable_cores"]
@@ -49,19 +49,22 @@ class PictureLoader:
         shuffle: bool,
         num_workers: int | None = None,
         batches_ahead: int | None = None,
+        weights: Sequence[float] | NDArray[np.float64] | None = None,
     ) -> None:
         """`num_workers` threads decode (0: the caller's; None: measured at the first batch), up to `batches_ahead`
-        batches before they are asked for (None: none on a processor, some beside a GPU).
+        batches before they are asked for (None: none on a processor, some beside a GPU). `weights`, one a sample, say
+        how often each comes in an epoch.
         """
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.num_workers = num_workers
         self.batches_ahead = batches_ahead
         if batches_ahead is None:
             self.batches_ahead = _BATCHES_AHEAD if torch.cuda.is_available() else 0
+        self.weights = None if weights is None else checked_weights(weights, num_samples=len(dataset))
         self._epoch = 0
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-mean_draws(len(self.dataset), self.weights) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Iterate `epoch`, counted from 0, next, and those after it."""
@@ -77,7 +80,9 @@ class PictureLoader:
         Raises:
             DatasetError: a picture cannot be read, and the dataset does not leave such out.
         """
-        order = epoch_order(len(self.dataset), seed=self.dataset.seed, epoch=epoch, shuffle=self.shuffle)
+        order = epoch_order(
+            len(self.dataset), seed=self.dataset.seed, epoch=epoch, shuffle=self.shuffle, weights=self.weights
+        )
         starts = range(start * self.batch_size, len(order.samples), self.batch_size)
         batches = (EpochOrder(*(column[first : first + self.batch_size] for column in order)) for first in starts)
         if self.num_workers is None:

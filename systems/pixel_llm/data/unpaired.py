@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import list_folder, walk_folder
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["UnpairedFiles", "find_unpaired"]
@@ -29,7 +30,7 @@ class UnpairedFiles:
 
 
 def find_unpaired(
-    dataset_dir: Path, paired: Collection[Path], *, passed_over: Mapping[str, Sequence[str]]
+    dataset_dir: Path, paired: Collection[PicturePath], *, passed_over: Mapping[str, Sequence[str]]
 ) -> UnpairedFiles:
     """What was left over in `dataset_dir` by a reader that found the pictures `paired` and passed over these names."""
     used = {os.path.normpath(path) for path in paired}

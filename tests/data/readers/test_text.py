@@ -71,6 +71,9 @@ class TestKohya:
         assert reading.caption_format == "kohya"
         assert captions_of(reading) == {"img/12_a cat/x.png": ("a cat",), "img/3_dog/sub/y.png": ("a dog",)}
         assert reading.told == "kohya folders, 12_a cat, 3_dog; N is not used as a weight"
+        assert reading.repeats.tolist() == [12, 3]
+        assert read_folder(data, options=ReaderOptions(use_repeats=True)).told.endswith("; N is used as a weight")
+        assert read_folder(data, "text").repeats is None
 
     def test_many_folders_are_told_by_their_range(self, folder):
         data = folder({f"{n}_n/a.{end}": "a" for n in (5, 70, 6, 1) for end in ("jpg", "txt")})

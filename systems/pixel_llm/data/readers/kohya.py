@@ -1,10 +1,14 @@
 """`kohya`: text pairs in folders named N_name, as tools that train image generators ask for (`42_Mickey`).
 
-There N says how often a picture is shown for each time that another is. Here all count alike: N is told, not used.
+There N says how often a picture is shown for each time that another is. Here all count alike unless N is asked for: it
+is told, and goes with the reading.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from systems.pixel_llm.data.folder import FolderListing, list_folder, shown, walk_folder
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
@@ -41,16 +45,19 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
             "10_cat with cat.jpg and cat.txt in it."
         )
     repeats = {name: int(name.partition("_")[0]) for name in dict.fromkeys(name for _, name in repeated)}
+    repeats_of_folder = {str(listing.folder): repeats[name] for listing, name in repeated}
     told = [shown(name) for name in repeats]
     if len(told) > _FOLDERS_TOLD:
         told = [*told[:_FOLDERS_TOLD], f"...: {len(told)} in all, N {min(repeats.values())} to {max(repeats.values())}"]
+    samples = found.samples
     return Reading(
         caption_format="kohya",
         dataset_dir=dataset_dir,
         manifest=None,
-        samples=found.samples,
+        samples=samples,
         passed_over=found.passed_over,
-        told=f"{TITLE}, {', '.join(told)}; N is not used as a weight",
+        told=f"{TITLE}, {', '.join(told)}; N is {'used' if options.use_repeats else 'not used'} as a weight",
+        repeats=np.fromiter((repeats_of_folder[os.path.dirname(name)] for name in samples.names), np.int64),  # noqa: PTH120
     )
 
 

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from systems.pixel_llm.data.folder import FolderListing, shown
 from systems.pixel_llm.data.sample_table import Sample, SampleTable
 from systems.pixel_llm.errors import ConfigError
@@ -35,6 +38,8 @@ class ReaderOptions:
     """Column or key of the picture's name."""
     caption_column: str | None = None
     """Column or key of the caption."""
+    use_repeats: bool = False
+    """Whether `Reading.repeats` will be used. It changes what is told, not what is read."""
 
     def __post_init__(self) -> None:
         if self.captions_per_file not in CAPTIONS_PER_FILE:
@@ -67,6 +72,8 @@ class Reading:
     """The parts "train", "dev", "test" of the samples, where lists that say so lie there."""
     others: Sequence[str] = ()
     """The other readings that were tried, in words."""
+    repeats: NDArray[np.int64] | None = field(default=None, compare=False)
+    """[count] how often each sample is to come for each time that another does, where the format says so."""
 
     @property
     def pairs(self) -> int:
