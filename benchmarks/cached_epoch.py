@@ -5,7 +5,6 @@ many times, in another order each epoch, and one byte of every page of every bat
 promised. Before timing, the second epoch must give every picture as the first, to the last bit.
 """
 
-import statistics
 import tempfile
 from collections.abc import Callable
 from inspect import signature
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.loading import a_pass, fastest, print_rates
-from benchmarks.loading_sides import IMAGE_SIZE, OnDevice, Side, pil_sides
+from benchmarks.loading_sides import IMAGE_SIZE, OnDevice, pil_sides
 from benchmarks.paired import paired_seconds, ratio_of_medians
 from benchmarks.photographs import originals, photograph_folder
 from benchmarks.report import usable_cores

@@ -14,6 +14,7 @@ import torch
 from benchmarks.cached_epoch import cached_dataset
 from benchmarks.photographs import originals, photograph_folder
 from benchmarks.report import print_table
+from benchmarks.train_step import made_captions
 from systems.pixel_llm.data import make_loader
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training import Trainer
@@ -31,7 +32,10 @@ def run(*, rounds: int, small: bool = False) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         sources, are_real = originals(work / "drawn")
-        photographs = photograph_folder(work / "pictures", steps * BATCH_SIZE, sources=sources, are_real=are_real)
+        photographs = photograph_folder(
+            work / "pictures", steps * BATCH_SIZE, sources=sources, are_real=are_real, captions=made_captions(20_000)
+        )
+        told = photographs.told()
         dataset = cached_dataset(photographs.folder, work / "cache")
         torch.manual_seed(0)
         model = create_pixel_llm(
@@ -42,7 +46,7 @@ def run(*, rounds: int, small: bool = False) -> dict[str, Any]:
             model, make_loader(dataset, batch_size=BATCH_SIZE, shuffle=True), checkpoint_dir=work / "run",
             log_interval=LOG_INTERVAL, precision="auto", progress="off",
         )  # fmt: skip
-        print(f"{photographs.told()}; {steps} steps of {BATCH_SIZE} an epoch, {trainer.precision}", flush=True)
+        print(f"{told}; {steps} steps of {BATCH_SIZE} an epoch, {trainer.precision}", flush=True)
         trainer.train(num_epochs=2)
         assert trainer.state.step == 2 * steps, f"{trainer.state.step} steps, expected {2 * steps}"
         records = [each for each in read_metrics(work / "run" / "metrics.jsonl") if each["kind"] == "train"]
@@ -58,7 +62,7 @@ def run(*, rounds: int, small: bool = False) -> dict[str, Any]:
         ],
     )
     print(f"  (to stay under: {TARGET:.0%})")
-    return {"pictures": photographs.told(), "precision": trainer.precision, "steps_an_epoch": steps, **found}
+    return {"pictures": told, "precision": trainer.precision, "steps_an_epoch": steps, **found}
 
 
 def _epoch(records: list[dict[str, Any]]) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """Photographs on disk to normalised batches on the model's device: ours against what people use, every picture decoded.
 
-Two kinds of picture, at 224 px: about 640 x 480 in batches of 32, and 12 megapixels in batches of 8. A timed figure is a
-whole pass over the files, with worker processes running already and the files in the page cache; normalising and the
+Two kinds of picture, at 224 px: about 640 x 480 in batches of 32, and 12 megapixels in batches of 8. A timed figure is
+a whole pass over the files, with worker processes running already and the files in the page cache; normalising and the
 copy to the device are counted in for all. Sides take turns in every round. Of a library with several settings the
 fastest counts.
 

@@ -61,14 +61,16 @@ def originals(folder: Path) -> tuple[list[Path], bool]:
     return files, False
 
 
-def photograph_folder(folder: Path, count: int, *, sources: Sequence[Path], are_real: bool) -> Photographs:
-    """`folder` with `count` files, the sources in turn, and a caption of each."""
+def photograph_folder(
+    folder: Path, count: int, *, sources: Sequence[Path], are_real: bool, captions: Sequence[str] = ("a picture",)
+) -> Photographs:
+    """`folder` with `count` files, the sources in turn, and a caption of each, the captions in turn."""
     folder.mkdir(parents=True)
     files, lines = [], []
     for number, source in enumerate(islice(cycle(sources), count)):
         files.append(folder / f"{number:06}.jpg")
         link_or_copy(source, files[-1])
-        lines.append(json.dumps({"file_name": files[-1].name, "text": f"what number {number} shows"}))
+        lines.append(json.dumps({"file_name": files[-1].name, "text": captions[number % len(captions)]}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Photographs(folder, tuple(files), are_real, min(count, len(sources)))
 
