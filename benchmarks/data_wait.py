@@ -57,7 +57,7 @@ def run(*, rounds: int, small: bool = False) -> dict[str, Any]:
     print_table(
         ("epoch", "images/s", "waiting for data"),
         [
-            (name.replace("_", " "), f"{each['images_per_second']:.2f}", _percent(each["data_wait_share"]))
+            (name.replace("_", " "), f"{each['images_per_second']:.2f}", f"{each['data_wait_share']:.2%}")
             for name, each in found.items()
         ],
     )
@@ -65,15 +65,8 @@ def run(*, rounds: int, small: bool = False) -> dict[str, Any]:
     return {"pictures": told, "precision": trainer.precision, "steps_an_epoch": steps, **found}
 
 
-def _epoch(records: list[dict[str, Any]]) -> dict[str, float | None]:
+def _epoch(records: list[dict[str, Any]]) -> dict[str, float]:
     """Intervals have as many steps each, so the time of one is as 1 / its rate."""
     times = [1 / each["images_per_second"] for each in records]
-    shares = [each.get("data_wait_share") for each in records]
-    share = None
-    if None not in shares:
-        share = sum(time * part for time, part in zip(times, shares, strict=True)) / sum(times)
-    return {"images_per_second": len(times) / sum(times), "data_wait_share": share}
-
-
-def _percent(share: float | None) -> str:
-    return "not logged by this version" if share is None else f"{share:.2%}"
+    waits = [time * each["data_wait_share"] for time, each in zip(times, records, strict=True)]
+    return {"images_per_second": len(times) / sum(times), "data_wait_share": sum(waits) / sum(times)}

@@ -27,7 +27,7 @@ from benchmarks.photographs import Photographs
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
 from systems.pixel_llm.preprocessing import Preprocessing
 
-__all__ = ["IMAGE_SIZE", "PIL_LIBRARY", "OnDevice", "Side", "all_sides", "missing_rivals", "our_side", "pil_sides"]
+__all__ = ["IMAGE_SIZE", "PIL_LIBRARY", "Side", "all_sides", "missing_rivals", "our_side", "pil_sides"]
 
 IMAGE_SIZE = 224
 PIL_LIBRARY = "torchvision PIL"
@@ -60,35 +60,6 @@ class Side:
         return map(self.images_of, self.loader)
 
 
-class OnDevice:
-    """Callable: a batch [B, 3, H, W] as a side gives it -> the same in float32, normalised, where the model is."""
-
-    def __init__(self) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        std = torch.tensor(_RECORD.std).view(3, 1, 1)
-        # (value / 255 - mean) / std, as one multiplication and one addition.
-        self._scale = (1 / (255 * std)).to(self.device)
-        self._shift = (-torch.tensor(_RECORD.mean).view(3, 1, 1) / std).to(self.device)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """The batch of any side -> what the model takes."""
-        images = images.to(self.device, non_blocking=True)
-        if images.dtype == torch.uint8:
-            images = images.to(torch.float32).mul_(self._scale).add_(self._shift)
-        return images
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """The other way: a batch as a side gives it -> gray levels, float32 of 0..255, on the CPU."""
-        if images.dtype == torch.uint8:
-            return images.to(torch.float32)
-        return ((images.cpu() - self._shift.cpu()) / self._scale.cpu()).round()
-
-    def wait(self) -> None:
-        """Until the device is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-
 def missing_rivals() -> list[str]:
     """Those that are not installed."""
     return [name for name in RIVALS if find_spec(name) is None]
@@ -110,22 +81,26 @@ def all_sides(photographs: Photographs, work: Path, *, batch_size: int, num_work
 
 
 def our_side(photographs: Photographs, *, batch_size: int) -> Side:
-    """`make_loader` as it comes, without a cache: every pass decodes every picture."""
-    dataset = ImageCaptionDataset(photographs.folder, "auto", image_size=_SIZE)
-    loader = make_loader(dataset, batch_size=batch_size, shuffle=False)
-    return Side("pixel_llm", "as it comes", _Decoding(loader, dataset), _images)
+    """`make_loader` as it comes, in a first epoch."""
+    return Side("pixel_llm", "as it comes", _FirstEpochs(photographs.folder, batch_size), _images)
 
 
-class _Decoding:
-    """A loader whose dataset forgets what it decoded before each pass."""
+class _FirstEpochs:
+    """Each iteration is the first epoch of a new dataset, which keeps decoded pictures for a second that never comes.
 
-    def __init__(self, loader: Iterable[Any], dataset: ImageCaptionDataset) -> None:
-        self.loader, self.dataset = loader, dataset
+    The number of threads is measured once: that is the start-up of this side.
+    """
+
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        self.folder, self.batch_size = folder, batch_size
+        self.samples = ImageCaptionDataset(folder, "auto", image_size=_SIZE).samples
+        self.num_workers: int | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        # Up to 0.1, datasets keep scaled pictures in memory from pass to pass; what is timed here is decoding.
-        getattr(self.dataset, "_kept", {}).clear()
-        return iter(self.loader)
+        dataset = ImageCaptionDataset(self.folder, samples=self.samples, image_size=_SIZE)
+        loader = make_loader(dataset, batch_size=self.batch_size, shuffle=False, num_workers=self.num_workers)
+        yield from loader
+        self.num_workers = loader.num_workers
 
 
 # --- torchvision ------------------------------------------------------------------------------------------------------

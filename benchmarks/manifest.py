@@ -88,12 +88,12 @@ def _process(work: Path, *arguments: object) -> dict[str, Any]:
     return result
 
 
-def _print_opened(opened: list[dict[str, Any]], num_entries: int, caption_bytes: int) -> dict[str, float | None]:
+def _print_opened(opened: list[dict[str, Any]], num_entries: int, caption_bytes: int) -> dict[str, float]:
     def median(name: str) -> float:
         return statistics.median(each[name] for each in opened)
 
     by_growth = (median("rss_growth_bytes") - caption_bytes) / num_entries
-    by_index = None if opened[0]["index_bytes"] is None else opened[0]["index_bytes"] / num_entries
+    by_index = opened[0]["index_bytes"] / num_entries
     print_table(
         ("to the first batch of 8", "median", "to reach"),
         [
@@ -104,7 +104,7 @@ def _print_opened(opened: list[dict[str, Any]], num_entries: int, caption_bytes:
             ("peak RSS", f"{median('peak_rss_bytes') / 2**20:,.0f} MiB", ""),
             ("RSS after imports", f"{median('rss_before_bytes') / 2**20:,.0f} MiB", ""),
             ("captions' own bytes an entry", f"{caption_bytes / num_entries:.0f}", ""),
-            ("index, bytes an entry", "not told" if by_index is None else f"{by_index:.0f}", f"{INDEX_BYTES}"),
+            ("index, bytes an entry", f"{by_index:.0f}", f"{INDEX_BYTES}"),
             ("RSS growth by the dataset less captions", f"{by_growth:.0f}", ""),
         ],
     )

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
+from systems.pixel_llm.data.pixel_cache import PixelCache
 
 IMPORTED = time.time()
 NUM_WORKERS, NUM_EPOCHS, BATCH_SIZE = 2, 3, 100
@@ -50,14 +51,16 @@ def open_and_load(folder: Path) -> dict[str, Any]:
         "peak_rss_bytes": _status("VmHWM"),
         "rss_before_bytes": before,
         "rss_growth_bytes": after - before,
-        "index_bytes": getattr(dataset.samples, "nbytes_of_index", None),
+        "index_bytes": dataset.samples.nbytes_of_index,
         "first_batch": {"image_paths": batch["image_paths"], "captions": batch["captions"]},
     }
 
 
 def use_workers(folder: Path, num_items: int) -> dict[str, Any]:
     """MiB of each of two worker processes after each of three epochs over other random items."""
-    dataset = ImageCaptionDataset(folder, "json", image_size=TINY)
+    # Decoded pictures would be kept in memory that workers share, and hide what each of them takes for itself.
+    keeps_nothing = PixelCache.in_memory(0, TINY)
+    dataset = ImageCaptionDataset(folder, "json", image_size=TINY, cache=keeps_nothing)
     epochs = []
     chosen = _RandomItems(len(dataset), num_items)
     loader = DataLoader(
