@@ -54,7 +54,7 @@ def write_json(path: Path, results: Mapping[str, Any], *, rounds: int, small: bo
     content = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "has_local_changes": bool(_git("status", "--porcelain")),
+        "has_local_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": describe_machine(),
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
