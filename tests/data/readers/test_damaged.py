@@ -1,8 +1,8 @@
 """Every format on a small example, whole and damaged: one table of what must happen.
 
 A row is (format, damage, which files change and into what, what must happen): `refused(words, ...)`, all of which
-the message holds, or `Reads({name: captions}, passed over)`. A new format gets an entry in `EXAMPLES` and three rows or more
-at the end of `ROWS`.
+the message holds, or `Reads({name: captions}, passed over)`. A new format gets an entry in `EXAMPLES` and three rows or
+more at the end of `ROWS`.
 """
 
 import importlib.util
