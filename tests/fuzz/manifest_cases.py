@@ -34,13 +34,13 @@ class Case:
 GOOD_NAMES = ("a.jpg", "sub/b.JPG", "b.jpg", "2_x/a.png", "./a.jpg", "sub/../a.jpg", "A.JPG", "a.JPG")
 ODD_NAMES = (
     *("", " ", ".", "..", "/", "\\", "~", "../a.jpg", "sub/../../a.jpg", "../secret.jpg", "/etc/passwd"),
-    *("/etc/hostname"),
+    *("/etc/hostname",),
     *("C:\\a.jpg", "c:/a.jpg", "\\\\server\\a.jpg", "~/a.jpg", "~root/a.jpg", "file:///etc/passwd", "http://x/a.jpg"),
     *("out.jpg", "loop.jpg", "pipe.jpg", "folder.jpg", "away/hostname", "gone.jpg", "a.jpg/", "a.jpg/b", "sub", "sub/"),
     *("a\0.jpg", "a\n.jpg", "a\x1b[31m.jpg", "\ud800.jpg", "\udcff.jpg", "e\u0301.jpg", "\u00e9.jpg", "🙂.jpg"),
-    *("a\u202e.jpg"),
+    *("a\u202e.jpg",),
     *("CON", "a.jpg::$DATA", "%2e%2e/a.jpg", "a" * 300, "a" * 5000, "a/" * 3000, "../" * 2000),
-    *("e" + "\u0301\u0327" * 3000),
+    *("e" + "\u0301\u0327" * 3000,),
 )  # fmt: skip
 GOOD_CAPTIONS = (
     "a cat",
@@ -53,12 +53,12 @@ GOOD_CAPTIONS = (
 )
 ODD_CAPTIONS = (
     *("", " ", "\t", "\u3000", "\0", "\x1b]0;title\x07", "\x9b31m", "\ufeff", "\u200d", "\u0301" * 2000, "\u2028"),
-    *("\ud83d"),
+    *("\ud83d",),
     *("'", '"', "\\", ",", "x" * 3000, "x" * 100_001, "<script>", "${x}", "%s%n", "#0\t", "NaN", "a\udcff"),
 )  # fmt: skip
 ODD_JSON = (
     *("null", "true", "0", "-0", "1.5", "1e999", "-1e999", "NaN", "Infinity", "9" * 4000, "9" * 5000),
-    *("1" + "0" * 400 + ".0"),
+    *("1" + "0" * 400 + ".0",),
     *("[]", "{}", "[[]]", '{"a": 1}', '["a", 1]', "[" * 2000 + "]" * 2000, "[" * 50_000, '{"a":' * 3000),
     *('"\\ud800"', '"\\u"', '"\\x"'),
     *('"', "'a'", "", ",", "//", "\x00", "undefined", "0x10", "+1", "1_000", '"a"b"'),
@@ -389,7 +389,7 @@ MANIFEST_MAKERS: dict[str, Callable[[random.Random], Case]] = {
 
 NAMES_TO_LOOK_AT = (
     *("manifest.json", "captions.json", "x.json", "x.jsonl", "metadata.jsonl", "x.csv", "x.tsv", "metadata.csv"),
-    *("captions.txt"),
+    *("captions.txt",),
     *("x.token.txt", "a.txt", "sub/metadata.csv", "annotations/x.json", "metadata.parquet", "x.tar", "x.odd"),
 )  # fmt: skip
 """Under one of these the file of another format is put, for the reader that looks by itself."""

@@ -19,7 +19,7 @@ PICTURE_TOKENS = (
     *(b"RIFF", b"WEBP", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF", b"XMP "),
     *(b"GIF87a", b"GIF89a", b"\x21\xf9\x04", b"\x21\xff\x0bNETSCAPE2.0", b"\x21\xfe", b"\x2c", b"\x3b"),
     *(b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"%!PS-Adobe-3.0 EPSF", b"P6\n1 1\n255\n", b"SIMPLE  ="),
-    *(b"\0\0\1\0"),
+    *(b"\0\0\1\0",),
     *(b"\x1b[31m\x07", b"\0" * 16, b"\xff" * 16),
 )  # fmt: skip
 
