@@ -20,7 +20,9 @@ CaptionChoice = Literal["sample", "first", "all"]
 class ReadingOptions:
     """Where captions are read from."""
 
-    format: Literal["auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k"] = "auto"
+    format: Literal[
+        "auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k", "webdataset"
+    ] = "auto"
     """How captions are stored. auto: found by looking, and told in one line."""
     manifest: Path | None = None
     """File of picture names and captions. Left out: found by looking, else caption files beside the pictures."""

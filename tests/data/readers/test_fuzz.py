@@ -22,6 +22,7 @@ FILES = {
     "imagefolder": "metadata.jsonl",
     "coco": "captions.json",
     "flickr8k": "x.token.txt",
+    "webdataset": "x.tar",
 }
 """Format -> the file that the bytes are written to."""
 

@@ -14,7 +14,10 @@ from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
 from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading
 from systems.pixel_llm.errors import DatasetError, nearest_name_hint
 
-__all__ = ["ROW_OPTIONS", "Columns", "Rows", "find_columns", "reading_of_rows"]
+__all__ = [
+    *("CAPTION_COLUMNS", "IMAGE_COLUMNS", "ROW_OPTIONS", "Columns", "Rows"),
+    *("find_column", "find_columns", "reading_of_rows"),
+]
 
 ROW_OPTIONS = frozenset({"image_column", "caption_column"})
 """The options that a reader of rows knows."""
@@ -78,30 +81,39 @@ def find_columns(names: Sequence[str], *, options: ReaderOptions, path: Path) ->
     Raises:
         DatasetError: one is not there; the message names those that are.
     """
-    by_usual_name = {_usual(name): name for name in reversed(names)}
-    found = []
-    for option, given, usual, what in (
-        ("image_column", options.image_column, IMAGE_COLUMNS, "the pictures' names"),
-        ("caption_column", options.caption_column, CAPTION_COLUMNS, "the captions"),
-    ):
-        wanted = usual if given is None else (given,)
-        name = next((by_usual_name[_usual(name)] for name in wanted if _usual(name) in by_usual_name), None)
-        if given is not None and given in names:
-            name = given
-        if name is None:
-            expected = f"one of {', '.join(usual)}" if given is None else repr(given)
-            hint = f"Say which it is with {option} (--{option.replace('_', '-')})."
-            if given is not None:
-                hint = nearest_name_hint(given, names[:_COLUMNS_TOLD])
-            told = ", ".join(repr(each) for each in names[:_COLUMNS_TOLD]) + ", ..." * (len(names) > _COLUMNS_TOLD)
-            raise DatasetError(
-                f"{shown(path)} has no column of {what}: expected {expected}, found {told or 'none'}. {hint}"
-            )
-        found.append(name)
-    image, caption = found
+    image = find_column(
+        names, option="image_column", given=options.image_column, usual=IMAGE_COLUMNS, what="the pictures' names",
+        path=path,
+    )  # fmt: skip
+    caption = find_column(
+        names, option="caption_column", given=options.caption_column, usual=CAPTION_COLUMNS, what="the captions",
+        path=path,
+    )  # fmt: skip
     if image == caption:
         raise DatasetError(f"{shown(path)} has {image!r} for both the names and the captions. Name another column.")
     return Columns(image, caption)
+
+
+def find_column(
+    names: Sequence[str], *, option: str, given: str | None, usual: Sequence[str], what: str, path: Path
+) -> str:
+    """The column that is `given` by the option of that name, else the first of the usual ones that is there.
+
+    Raises:
+        DatasetError: it is not there; the message names those that are.
+    """
+    if given is not None and given in names:
+        return given
+    by_usual_name = {_usual(name): name for name in reversed(names)}
+    for name in usual if given is None else (given,):
+        if _usual(name) in by_usual_name:
+            return by_usual_name[_usual(name)]
+    expected = f"one of {', '.join(usual)}" if given is None else repr(given)
+    hint = f"Say which it is with {option} (--{option.replace('_', '-')})."
+    if given is not None:
+        hint = nearest_name_hint(given, names[:_COLUMNS_TOLD])
+    told = ", ".join(repr(each) for each in names[:_COLUMNS_TOLD]) + ", ..." * (len(names) > _COLUMNS_TOLD)
+    raise DatasetError(f"{shown(path)} has no column of {what}: expected {expected}, found {told or 'none'}. {hint}")
 
 
 def reading_of_rows(rows: Rows, *, caption_format: str, title: str, dataset_dir: Path) -> Reading:
