@@ -16,6 +16,7 @@ from systems.pixel_llm.cli.scan_progress import scan_progress
 from systems.pixel_llm.data.inspection import Inspection, inspect_samples
 from systems.pixel_llm.data.inspection_checks import Check, check_inspection
 from systems.pixel_llm.data.options import DataOptions
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.unpaired import UnpairedFiles, find_unpaired
 from systems.pixel_llm.errors import DatasetError, PixelLLMError
 from systems.pixel_llm.evaluation.inspection_page import write_page
@@ -61,7 +62,7 @@ def _read(options: InspectOptions) -> tuple[Sides | None, str | None]:
 def _unpaired(options: InspectOptions, sides: Sides | None) -> UnpairedFiles:
     if not options.data.is_dir():
         return UnpairedFiles()
-    used: set[Path] = set()
+    used: set[PicturePath] = set()
     passed_over: Mapping[str, Sequence[str]] = {}
     if sides is not None:
         used = {sample.image_path for sample in (*sides.reading.samples, *sides.validation)}

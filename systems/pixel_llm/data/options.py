@@ -21,7 +21,7 @@ class ReadingOptions:
     """Where captions are read from."""
 
     format: Literal[
-        "auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k", "webdataset"
+        "auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k", "webdataset", "parquet"
     ] = "auto"
     """How captions are stored. auto: found by looking, and told in one line."""
     manifest: Path | None = None

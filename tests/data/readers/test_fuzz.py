@@ -23,6 +23,7 @@ FILES = {
     "coco": "captions.json",
     "flickr8k": "x.token.txt",
     "webdataset": "x.tar",
+    "parquet": "x.parquet",
 }
 """Format -> the file that the bytes are written to."""
 

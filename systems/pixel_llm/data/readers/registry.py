@@ -8,6 +8,7 @@ from systems.pixel_llm.data.readers import (
     json_manifest,
     jsonl,
     kohya,
+    parquet_pictures,
     text,
     webdataset,
 )
@@ -27,5 +28,6 @@ READERS: dict[str, Reader] = {
         coco.READER,
         flickr8k.READER,
         webdataset.READER,
+        parquet_pictures.READER,
     )
 }
