@@ -4,10 +4,11 @@ from pathlib import Path
 
 from systems.pixel_llm.data.folder import FolderListing, shown
 from systems.pixel_llm.data.readers.csv_table import read_csv_rows
-from systems.pixel_llm.data.readers.jsonl import METADATA_STEM, read_jsonl_rows
+from systems.pixel_llm.data.readers.jsonl import read_jsonl_rows
+from systems.pixel_llm.data.readers.named_pictures import reading_of_rows
 from systems.pixel_llm.data.readers.parquet_table import holds_pictures, read_parquet_rows
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
-from systems.pixel_llm.data.readers.rows import ROW_OPTIONS, reading_of_rows
+from systems.pixel_llm.data.readers.rows import METADATA_STEM, ROW_OPTIONS
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["READER"]

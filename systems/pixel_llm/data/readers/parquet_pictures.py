@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from systems.pixel_llm.data.folder import PICTURE_EXTENSIONS, FolderListing, list_folder, shown
-from systems.pixel_llm.data.picture_path import MAX_PACKED_BYTES
+from systems.pixel_llm.data.picture_path import MAX_PACKED_BYTES, PackedPicture
 from systems.pixel_llm.data.readers.captions import captions_of
-from systems.pixel_llm.data.readers.jsonl import METADATA_STEM
 from systems.pixel_llm.data.readers.parquet_table import (
     PictureRow,
     has_picture_column,
@@ -21,7 +20,7 @@ from systems.pixel_llm.data.readers.parquet_table import (
     read_parquet_pictures,
 )
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
-from systems.pixel_llm.data.readers.rows import ROW_OPTIONS
+from systems.pixel_llm.data.readers.rows import METADATA_STEM, ROW_OPTIONS
 from systems.pixel_llm.data.readers.shards import (
     EMPTY_CAPTION,
     NO_CAPTION,
@@ -34,7 +33,7 @@ from systems.pixel_llm.data.readers.shards import (
 from systems.pixel_llm.data.readers.unpacked import Unpacking, load_unpacked, unpacking
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["READER"]
+__all__ = ["READER", "pictures_in_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +89,21 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     )
 
 
+def pictures_in_table(path: Path) -> dict[str, PackedPicture]:
+    """Name inside a table -> picture, of those with a caption; they are unpacked where that has not been done yet.
+
+    Raises:
+        DatasetError: as `read`.
+    """
+    columns = (None, None)
+    shard = load_unpacked(path, columns=columns) or _unpack(path, ReaderOptions(), columns=columns)
+    return {picture.path.removeprefix(shard.label("")): picture for picture in shard.pictures}
+
+
 def _unpack(path: Path, options: ReaderOptions, *, columns: Sequence[str | None]) -> Shard:
     num_bytes = picture_bytes_in(path, options)
     # A reader logs nothing, but this may take minutes, and room on a disk.
-    logger.info("Unpacking the pictures of %s, about %s, once.", shown(path), f"{num_bytes / 1e6:,.1f} MB")
+    logger.info("Unpacking the pictures of %s, about %s, once.", shown(path), f"{-(-num_bytes // 10**6):,} MB")
     with unpacking(path, columns=columns, about_bytes=num_bytes) as unpacked:
         for row in read_parquet_pictures(path, options):
             _add(unpacked, row, path)

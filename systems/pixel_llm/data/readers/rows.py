@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.readers.captions import captions_of, json_kind
-from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
-from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading
+from systems.pixel_llm.data.readers.reader import ReaderOptions
 from systems.pixel_llm.errors import DatasetError, nearest_name_hint
 
 __all__ = [
     *("CAPTION_COLUMNS", "IMAGE_COLUMNS", "ROW_OPTIONS", "Columns", "Rows"),
-    *("find_column", "find_columns", "reading_of_rows"),
+    *("METADATA_STEM", "find_column", "find_columns"),
 ]
 
 ROW_OPTIONS = frozenset({"image_column", "caption_column"})
@@ -33,6 +32,9 @@ CAPTION_COLUMNS = (
     *("sentence", "sentences", "comment", "title", "prompt", "label"),
 )
 """Usual names of the column of captions; the first that is there is taken."""
+
+METADATA_STEM = "metadata"
+"""A table of this name belongs to the format `imagefolder`."""
 
 _COLUMNS_TOLD = 12
 
@@ -114,24 +116,6 @@ def find_column(
         hint = nearest_name_hint(given, names[:_COLUMNS_TOLD])
     told = ", ".join(repr(each) for each in names[:_COLUMNS_TOLD]) + ", ..." * (len(names) > _COLUMNS_TOLD)
     raise DatasetError(f"{shown(path)} has no column of {what}: expected {expected}, found {told or 'none'}. {hint}")
-
-
-def reading_of_rows(rows: Rows, *, caption_format: str, title: str, dataset_dir: Path) -> Reading:
-    """The samples of the rows.
-
-    Raises:
-        DatasetError: there is no row, a name leaves the folder, or none of the pictures is there.
-    """
-    if not rows.captions_by_name:
-        raise DatasetError(f"{shown(rows.path)} has no rows. It must name pictures and their captions.")
-    return read_named_pictures(
-        rows.captions_by_name,
-        caption_format=caption_format,
-        title=title,
-        dataset_dir=dataset_dir,
-        manifest=rows.path,
-        passed_over={"a row given twice, which counts once": rows.repeated},
-    )
 
 
 def _usual(name: str) -> str:

@@ -5,7 +5,8 @@ read once, and its pictures then from where they lie in it, in any order; nothin
 shards of 1,000 pictures, each with a .txt and a .json, are indexed in half a second.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -36,7 +37,7 @@ from systems.pixel_llm.data.readers.shards import (
 from systems.pixel_llm.data.readers.tar_headers import TarMember, read_members
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["READER"]
+__all__ = ["READER", "pictures_in_tar"]
 
 TITLE = "tar shards"
 
@@ -77,15 +78,38 @@ def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Re
     )
 
 
+def pictures_in_tar(path: Path) -> dict[str, PackedPicture]:
+    """Name inside a shard -> picture, with a caption there or without.
+
+    Raises:
+        DatasetError: the shard is damaged or compressed, or a name in it is there twice or leads out of it.
+    """
+    shard = Shard(path=path)
+    with _opened(path) as file:
+        groups = _groups(read_members(file, path), shard)
+    return {
+        name: PackedPicture(str(path), member.offset, member.size, shard.label(name))
+        for group in groups.values()
+        for extension, member in group.items()
+        if extension.endswith(tuple(PICTURE_EXTENSIONS)) and (name := clean_name(member.name)) is not None
+    }
+
+
 def _read_shard(path: Path, options: ReaderOptions) -> Shard:
     shard = Shard(path=path)
+    with _opened(path) as file:
+        for key, members in _groups(read_members(file, path), shard).items():
+            _add(shard, key, members, file, options)
+    return shard
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
-            for key, members in _groups(read_members(file, path), shard).items():
-                _add(shard, key, members, file, options)
+            yield file
     except OSError as error:
         raise DatasetError(f"{shown(path)} cannot be read: {error.strerror}. Check its permissions.") from error
-    return shard
 
 
 def _groups(members: Iterable[TarMember], shard: Shard) -> dict[str, dict[str, TarMember]]:
