@@ -158,6 +158,9 @@ def test_metadata_that_only_names_pictures_is_an_image_folder(write):
     (data / "a.jpg").touch()
     reading = read_folder(data)
     assert (reading.caption_format, reading.others) == ("imagefolder", ())
+    write("metadata.parquet", file_name=[b"a.jpg"], text=["a cat"])
+    with pytest.raises(DatasetError, match="No picture's name"):
+        read_folder(data)
     write("metadata.parquet", image=[b"1"], text=["a cat"])
     reading = read_folder(data)
     assert (reading.caption_format, reading.others) == ("parquet", ())

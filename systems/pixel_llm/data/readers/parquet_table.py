@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 MAX_BATCH_ROWS = 256
+_FILE_NAME = "file_name"
+"""The column that metadata beside pictures must have; old writers leave it in bytes."""
 _BATCH_BYTES = 32 << 20
 _BUFFER_BYTES = 1 << 20
 
@@ -65,9 +67,10 @@ def read_parquet_rows(path: Path, options: ReaderOptions) -> Rows:
 
 
 def holds_pictures(path: Path) -> bool:
-    """Whether a file has a column that could be of pictures, at a glance; False where that cannot be found out."""
+    """Whether a file called metadata has pictures in it and names none, at a glance; False where that stays unknown."""
     try:
-        return has_picture_column(path)
+        with _opened(path) as file:
+            return _FILE_NAME not in file.schema_arrow.names and bool(_picture_columns(file.schema_arrow))
     except DatasetError:  # whoever reads it says why
         return False
 
@@ -124,8 +127,8 @@ def _opened(path: Path) -> Iterator[Any]:
             "pictures into a folder with a table of their captions, metadata.csv."
         ) from error
     try:
-        # Buffered: else the whole of a column's group of rows, which may be gigabytes, is read at once.
-        with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+        # Else the whole of a column's group of rows, which may be gigabytes, is read at once.
+        with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             yield file
     except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         raise DatasetError(f"{shown(path)} cannot be read as Parquet: {shown(str(error))}. Write it anew.") from error
