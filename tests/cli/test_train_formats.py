@@ -113,7 +113,7 @@ def test_a_caption_a_line(pictures):
         (["--format", "csv"], DatasetError, r"looked for a \.csv or \.tsv table"),
         (["--format", "text", "--caption-column", "x"], ConfigError, r"caption_column='x' means something to"),
         (["--format", "text", "--manifest", "x.json"], ConfigError, r"manifest_file='x\.json' names a file"),
-        (["--image-column", "x"], DatasetError, r"looked for a \.jsonl file .*metadata\.parquet\."),
+        (["--image-column", "x"], DatasetError, r"looked for a \.jsonl file .*metadata\.parquet; Parquet"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_the_data(pictures, words, error, message):

@@ -1,6 +1,7 @@
 """`pixel-llm split DATA --out FOLDER`: train.json, val.json and test.json, pictures that look the same on one side.
 
-The files are manifests, each picture's name relative to DATA: `train` and `inspect` take them as they are.
+The files are manifests, each picture's name relative to DATA, of one in a shard `train-000.tar/cat.jpg`: `train` and
+`inspect` take them as they are.
 """
 
 import json

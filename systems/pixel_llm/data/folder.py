@@ -21,6 +21,7 @@ __all__ = [
     "TEXT_EXTENSIONS",
     "FolderListing",
     "hint_from",
+    "is_archive",
     "list_folder",
     "quoted",
     "shown",
@@ -37,6 +38,11 @@ TEXT_EXTENSIONS = frozenset({".txt", ".caption"})
 """Names that are taken for the caption of the picture of the same name, in any case."""
 
 TABLE_EXTENSIONS = frozenset({".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"})
+
+ARCHIVE_EXTENSIONS = frozenset({".tar", ".tgz", ".tbz2", ".txz"})
+
+COMPRESSION_EXTENSIONS = frozenset({".gz", ".bz2", ".xz", ".zst"})
+"""After `.tar`: the name of a compressed archive."""
 
 _KNOWN_EXTENSIONS = PICTURE_EXTENSIONS | TEXT_EXTENSIONS | TABLE_EXTENSIONS | {".json"}
 _MAX_FOLDERS = 100_000
@@ -61,6 +67,8 @@ class FolderListing:
     """Names ending in .json, sorted."""
     tables: list[str] = field(default_factory=list)
     """Names ending in .jsonl, .ndjson, .csv, .tsv or .parquet, sorted."""
+    archives: list[str] = field(default_factory=list)
+    """Names of tar files, compressed ones too, sorted."""
     subfolders: list[str] = field(default_factory=list)
     """Names, sorted, without hidden ones."""
     links: set[str] = field(default_factory=set)
@@ -123,7 +131,7 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
         raise DatasetError(
             f"The data folder {shown(folder)} cannot be read: {error}. Check its permissions."
         ) from error
-    for names in (listing.pictures, listing.manifests, listing.tables, listing.subfolders):
+    for names in (listing.pictures, listing.manifests, listing.tables, listing.archives, listing.subfolders):
         names.sort()
     return listing
 
@@ -165,7 +173,7 @@ def _add(entry: os.DirEntry[str], listing: FolderListing) -> None:
     if is_folder and not name.startswith("."):
         listing.subfolders.append(name)
     # A pipe or a device would block whoever opens it: only regular files count.
-    elif not is_file or extension not in _KNOWN_EXTENSIONS:
+    elif not is_file or not (extension in _KNOWN_EXTENSIONS or is_archive(name)):
         return
     if entry.is_symlink():
         listing.links.add(name)
@@ -175,8 +183,16 @@ def _add(entry: os.DirEntry[str], listing: FolderListing) -> None:
         listing.texts.setdefault(stem_of(name), []).append(name)
     elif extension in PICTURE_EXTENSIONS:
         listing.pictures.append(name)
+    elif is_archive(name):
+        listing.archives.append(name)
     else:
         (listing.manifests if extension == ".json" else listing.tables).append(name)
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is named as a tar archive, compressed or not."""
+    stem, extension = os.path.splitext(name.lower())  # noqa: PTH122  a Path for each name is slow
+    return extension in ARCHIVE_EXTENSIONS or (extension in COMPRESSION_EXTENSIONS and stem.endswith(".tar"))
 
 
 def stem_of(name: str) -> str:
@@ -195,6 +211,8 @@ def hint_from(listing: FolderListing) -> str:
             f"Found {_some(named_files)} there: if that is what names the pictures, pass --manifest "
             f'{shown(folder / named)} (in Python: caption_format="auto", manifest_file={str(folder / named)!r}).'
         )
+    if listing.archives:
+        return f'Found {_some(listing.archives)} there: for captioned pictures in tar files use "webdataset".'
     if listing.paired:
         return f'It holds {len(listing.paired)} pictures with .txt files: use caption_format="text".'
     counts = {

@@ -16,7 +16,7 @@ from systems.pixel_llm.data.distributions import Bar, Spread, histogram, spread_
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import PictureFacts, examine_image
 from systems.pixel_llm.data.near_duplicates import Fingerprint, fingerprint
-from systems.pixel_llm.data.picture_path import PicturePath
+from systems.pixel_llm.data.picture_path import PackedPicture, PicturePath
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = [
@@ -155,7 +155,8 @@ def oddities(scanned: ScannedPicture) -> tuple[str, ...]:
         found.append("16 bits a channel; reduced to 8")
     if facts.is_turned:
         found.append("turned by its EXIF note")
-    if facts.kind in _EXTENSIONS and scanned.path.suffix.lower() not in _EXTENSIONS[facts.kind]:
+    is_named = scanned.path.suffix != "" or not isinstance(scanned.path, PackedPicture)  # a row has no extension
+    if is_named and facts.kind in _EXTENSIONS and scanned.path.suffix.lower() not in _EXTENSIONS[facts.kind]:
         found.append(f"named {shown(scanned.path.suffix) or 'without an extension'}, but its content is {facts.kind}")
     return tuple(found)
 

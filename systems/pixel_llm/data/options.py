@@ -23,7 +23,9 @@ MAX_WEIGHT = 1_000.0
 class ReadingOptions:
     """Where captions are read from."""
 
-    format: Literal["auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k"] = "auto"
+    format: Literal[
+        "auto", "text", "kohya", "json", "jsonl", "csv", "imagefolder", "coco", "flickr8k", "webdataset", "parquet"
+    ] = "auto"
     """How captions are stored. auto: found by looking, and told in one line."""
     manifest: Path | None = None
     """File of picture names and captions. Left out: found by looking, else caption files beside the pictures."""

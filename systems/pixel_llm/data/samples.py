@@ -43,8 +43,9 @@ def read_samples(
     "kohya": the same in folders of the form N_name. "json": `manifest_file` (default `manifest.json` in the folder)
     maps picture names to a caption or a list of captions. "jsonl": an object a line. "csv": a table with a head,
     comma- or tab-separated. "imagefolder": metadata.jsonl, .csv or .parquet beside the pictures. "coco": one JSON file
-    of images and annotations. "flickr8k": a token file, `cat.jpg#0<TAB>a cat` a line. "auto": looks, and takes what
-    reads most captions.
+    of images and annotations. "flickr8k": a token file, `cat.jpg#0<TAB>a cat` a line. "webdataset": tar shards in which
+    cat.jpg and cat.txt are a pair, all or the one that `manifest_file` names. "parquet": the same of tables that hold
+    the pictures themselves. "auto": looks, and takes what reads most captions.
 
     Names in a file are relative to that file's own folder, else to `dataset_dir`, else to the one folder below
     `dataset_dir` that holds them. Pictures without a caption and names without a picture are passed over, counted and

@@ -1,7 +1,7 @@
 """What lies in a data folder and was not paired: pictures that no caption belongs to, captions without a picture.
 
-Pictures are looked for in all folders below the data folder, by their names; of captions the reader has told which it
-passed over.
+Pictures are looked for in all folders below the data folder, by their names; of captions, and of pictures inside
+larger files, the reader has told which it passed over.
 """
 
 import os
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from systems.pixel_llm.data.folder import list_folder, walk_folder
 from systems.pixel_llm.data.picture_path import PicturePath
+from systems.pixel_llm.data.readers.shards import EMPTY_CAPTION, LONE_CAPTION, NO_CAPTION
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["UnpairedFiles", "find_unpaired"]
 
-_WITHOUT_PICTURE = ("no such picture", "captions but no picture of that name")
+_WITHOUT_PICTURE = ("no such picture", LONE_CAPTION)
 """Reasons of readers for passing over what would have been a caption."""
 
 
@@ -24,7 +25,7 @@ class UnpairedFiles:
     """What training passes over."""
 
     pictures: tuple[Path, ...] = ()
-    """Picture files that no caption belongs to, or an empty one."""
+    """Pictures that no caption belongs to, or an empty one."""
     captions: tuple[str, ...] = ()
     """Caption files, or names in a manifest, whose picture is not there."""
 
@@ -39,7 +40,8 @@ def find_unpaired(
     except DatasetError:  # the reader of the folder has met the same and said so
         listings = []
     paths = (listing.folder / name for listing in listings for name in listing.pictures)
+    inside = (Path(name) for reason in (NO_CAPTION, EMPTY_CAPTION) for name in passed_over.get(reason, ()))
     return UnpairedFiles(
-        pictures=tuple(path for path in paths if os.path.normpath(path) not in used),
+        pictures=(*(path for path in paths if os.path.normpath(path) not in used), *inside),
         captions=tuple(name for reason in _WITHOUT_PICTURE for name in passed_over.get(reason, ())),
     )

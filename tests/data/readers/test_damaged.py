@@ -294,6 +294,7 @@ def test_damaged(folder, captions_of, example, damage, outcome):
 
 
 def test_every_format_has_its_rows():
-    assert {example.split()[0] for example in EXAMPLES} == set(READERS)
+    # Binary files are damaged in ways of their own, in test_webdataset.py and test_parquet_pictures.py.
+    assert {example.split()[0] for example in EXAMPLES} == set(READERS) - {"webdataset", "parquet"}
     for example in EXAMPLES:
         assert sum(row[0] == example for row in ROWS) >= 3

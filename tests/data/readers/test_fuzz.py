@@ -22,6 +22,8 @@ FILES = {
     "imagefolder": "metadata.jsonl",
     "coco": "captions.json",
     "flickr8k": "x.token.txt",
+    "webdataset": "x.tar",
+    "parquet": "x.parquet",
 }
 """Format -> the file that the bytes are written to."""
 

@@ -1,7 +1,7 @@
 """Captions out of files: bytes -> text -> one clean line, each step with its limit.
 
-`read_text` knows UTF-8 and UTF-16 by its mark, `clean_caption` is the one place where a caption is cleaned, and
-`captions_of` takes what a field of a manifest may hold: a caption or a list of them.
+`read_text` and `decode_text` know UTF-8 and UTF-16 by its mark, `clean_caption` is the one place where a caption is
+cleaned, and `captions_of` takes what a field of a manifest may hold: a caption or a list of them.
 """
 
 import codecs
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "captions_of",
     "clean_caption",
+    "decode_text",
     "json_kind",
     "keys_told",
     "read_text",
@@ -61,12 +62,21 @@ def read_text(path: Path, *, max_bytes: int, what: str) -> str:
             f"The {what} {shown(path)} is too large: {size:,} bytes, at most {max_bytes:,} are read. Is it the right "
             "file?"
         )
+    return decode_text(data, name=f"The {what} {shown(path)}")
+
+
+def decode_text(data: bytes, *, name: str) -> str:
+    """Bytes in UTF-8, or in UTF-16 where they begin with that mark, as text. `name` is for messages.
+
+    Raises:
+        DatasetError: they are not text.
+    """
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"The {what} {shown(path)} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as UTF-8."
+            f"{name} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as UTF-8."
         ) from error
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from systems.pixel_llm.data.folder import FolderListing, shown
 from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, read_text
-from systems.pixel_llm.data.readers.jsonl import METADATA_STEM
+from systems.pixel_llm.data.readers.named_pictures import reading_of_rows
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
-from systems.pixel_llm.data.readers.rows import ROW_OPTIONS, Rows, find_columns, reading_of_rows
+from systems.pixel_llm.data.readers.rows import METADATA_STEM, ROW_OPTIONS, Rows, find_columns
 from systems.pixel_llm.data.readers.sniffing import file_head
 from systems.pixel_llm.errors import DatasetError
 

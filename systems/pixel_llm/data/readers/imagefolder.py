@@ -4,10 +4,11 @@ from pathlib import Path
 
 from systems.pixel_llm.data.folder import FolderListing, shown
 from systems.pixel_llm.data.readers.csv_table import read_csv_rows
-from systems.pixel_llm.data.readers.jsonl import METADATA_STEM, read_jsonl_rows
-from systems.pixel_llm.data.readers.parquet_table import read_parquet_rows
+from systems.pixel_llm.data.readers.jsonl import read_jsonl_rows
+from systems.pixel_llm.data.readers.named_pictures import reading_of_rows
+from systems.pixel_llm.data.readers.parquet_table import holds_pictures, read_parquet_rows
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
-from systems.pixel_llm.data.readers.rows import ROW_OPTIONS, reading_of_rows
+from systems.pixel_llm.data.readers.rows import METADATA_STEM, ROW_OPTIONS
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["READER"]
@@ -23,8 +24,10 @@ def find(listing: FolderListing) -> list[Path | None]:
 
 
 def fits(path: Path) -> bool:
-    """Whether a file has one of the three names."""
-    return path.stem.lower() == METADATA_STEM and path.suffix.lower() in _READ_ROWS
+    """Whether a file has one of the three names, and is not a table that holds the pictures themselves."""
+    if path.stem.lower() != METADATA_STEM or path.suffix.lower() not in _READ_ROWS:
+        return False
+    return path.suffix.lower() != ".parquet" or not holds_pictures(path)
 
 
 def read(dataset_dir: Path, manifest: Path | None, options: ReaderOptions) -> Reading:

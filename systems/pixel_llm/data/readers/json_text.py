@@ -1,6 +1,7 @@
 """JSON text -> values, with errors that name the file, the line and the cure; a key given twice is one of them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ def load_json(path: Path, *, expected: str) -> Any:
     )
 
 
-def parse_json(text: str, *, path: Path, expected: str, line: int | None) -> Any:
-    """The value in `text`, which is the file `path` or one line of it.
+def parse_json(
+    text: str, *, path: str | os.PathLike[str], expected: str, line: int | None, what: str = "manifest"
+) -> Any:
+    """The value in `text`, which is the file `path` or one line of it. `what` names the file in messages.
 
     Raises:
         DatasetError: it is not JSON, or an object has a key twice.
     """
-    place = f"The manifest {shown(path)}" + ("" if line is None else f", line {line},")
+    place = f"The {what} {shown(path)}" + ("" if line is None else f", line {line},")
     try:
         return _DECODER.decode(text)
     except _KeyGivenTwice as error:

@@ -5,18 +5,16 @@ from pathlib import Path
 from systems.pixel_llm.data.folder import FolderListing, quoted, shown
 from systems.pixel_llm.data.readers.captions import MAX_MANIFEST_BYTES, json_kind, keys_told, read_text
 from systems.pixel_llm.data.readers.json_text import parse_json
+from systems.pixel_llm.data.readers.named_pictures import reading_of_rows
 from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
-from systems.pixel_llm.data.readers.rows import ROW_OPTIONS, Columns, Rows, find_columns, reading_of_rows
+from systems.pixel_llm.data.readers.rows import METADATA_STEM, ROW_OPTIONS, Columns, Rows, find_columns
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["EXTENSIONS", "METADATA_STEM", "READER", "read_jsonl_rows"]
+__all__ = ["EXTENSIONS", "READER", "read_jsonl_rows"]
 
 TITLE = "JSON lines"
 
 EXTENSIONS = (".jsonl", ".ndjson")
-
-METADATA_STEM = "metadata"
-"""A table of this name belongs to the format `imagefolder`."""
 
 
 def find(listing: FolderListing) -> list[Path | None]:

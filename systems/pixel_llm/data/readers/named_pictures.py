@@ -1,20 +1,23 @@
 """Names of pictures with their captions -> samples: what all formats share that name pictures in a file.
 
-Names are looked for where `PicturePlaces` says. Two names of one picture bring their captions together; names without
-a picture and pictures without a caption are passed over and counted; if nothing is left, the error says what was
-looked for and where.
+Names are looked for where `PicturePlaces` says, and in the shards that they lead into. Two names of one picture bring
+their captions together; names without a picture and pictures without a caption are passed over and counted; if nothing
+is left, the error says what was looked for and where.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.picture_path import PackedPicture
 from systems.pixel_llm.data.places import PicturePlaces
+from systems.pixel_llm.data.readers.packed_names import find_packed
 from systems.pixel_llm.data.readers.reader import Reading, first_names, told_as
+from systems.pixel_llm.data.readers.rows import Rows
 from systems.pixel_llm.data.sample_table import SampleTable
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["read_named_pictures"]
+__all__ = ["read_named_pictures", "reading_of_rows"]
 
 
 def read_named_pictures(
@@ -31,8 +34,10 @@ def read_named_pictures(
     Raises:
         DatasetError: a name leaves the folder or cannot be one, or nothing is left.
     """
-    found = PicturePlaces(roots=[manifest.parent, dataset_dir], named_in=manifest).find(list(captions_by_name))
-    captions_by_path: dict[str, tuple[str, ...]] = {}
+    places = PicturePlaces(roots=[manifest.parent, dataset_dir], named_in=manifest)
+    found: dict[str, str | PackedPicture] = dict(places.find(list(captions_by_name)))
+    found |= find_packed([name for name in captions_by_name if name not in found], places)
+    captions_by_path: dict[str | PackedPicture, tuple[str, ...]] = {}
     missing, empty = [], []
     for name in sorted(captions_by_name):
         path, captions = found.get(name), captions_by_name[name]
@@ -57,4 +62,22 @@ def read_named_pictures(
         samples=SampleTable.of_columns(list(captions_by_path), list(captions_by_path.values())),
         passed_over={"no such picture": missing, "an empty caption": empty, **(passed_over or {})},
         told=told_as(title, dataset_dir, manifest),
+    )
+
+
+def reading_of_rows(rows: Rows, *, caption_format: str, title: str, dataset_dir: Path) -> Reading:
+    """The samples of the rows.
+
+    Raises:
+        DatasetError: there is no row, a name leaves the folder, or none of the pictures is there.
+    """
+    if not rows.captions_by_name:
+        raise DatasetError(f"{shown(rows.path)} has no rows. It must name pictures and their captions.")
+    return read_named_pictures(
+        rows.captions_by_name,
+        caption_format=caption_format,
+        title=title,
+        dataset_dir=dataset_dir,
+        manifest=rows.path,
+        passed_over={"a row given twice, which counts once": rows.repeated},
     )

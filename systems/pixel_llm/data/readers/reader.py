@@ -98,13 +98,13 @@ class Reader:
     title: str
     """As in "read as: COCO captions"."""
     find: Callable[[FolderListing], list[Path | None]]
-    """The files of a folder that could be of this format, at a glance; [None] where the format has no such file."""
+    """The files of a folder that could be of this format, at a glance; [None] where no one file names pictures."""
     read: Callable[[Path, Path | None, ReaderOptions], Reading]
     """Read a folder. Raises DatasetError where nothing is left or something cannot be read or leaves the folder."""
     looked_for: str
     """What `find` looks for, in words."""
     has_manifest: bool = True
-    """Whether one file names the pictures."""
+    """Whether a file that names pictures can be given; shards are read all, or the one that is given."""
     fits: Callable[[Path], bool] = lambda path: False
     """Whether a file that somebody named as manifest looks like one of this format."""
     options: frozenset[str] = frozenset()

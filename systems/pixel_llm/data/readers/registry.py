@@ -1,6 +1,17 @@
 """All readers, by name, in the order that decides between readings of as many pairs."""
 
-from systems.pixel_llm.data.readers import coco, csv_table, flickr8k, imagefolder, json_manifest, jsonl, kohya, text
+from systems.pixel_llm.data.readers import (
+    coco,
+    csv_table,
+    flickr8k,
+    imagefolder,
+    json_manifest,
+    jsonl,
+    kohya,
+    parquet_pictures,
+    text,
+    webdataset,
+)
 from systems.pixel_llm.data.readers.reader import Reader
 
 __all__ = ["READERS"]
@@ -16,5 +27,7 @@ READERS: dict[str, Reader] = {
         imagefolder.READER,
         coco.READER,
         flickr8k.READER,
+        webdataset.READER,
+        parquet_pictures.READER,
     )
 }

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from systems.pixel_llm.data.folder import quoted, shown
 from systems.pixel_llm.data.readers.captions import captions_of, json_kind, keys_told
-from systems.pixel_llm.data.readers.named_pictures import read_named_pictures
-from systems.pixel_llm.data.readers.reader import ReaderOptions, Reading
+from systems.pixel_llm.data.readers.reader import ReaderOptions
 from systems.pixel_llm.errors import DatasetError, nearest_name_hint
 
-__all__ = ["ROW_OPTIONS", "Columns", "Rows", "find_columns", "reading_of_rows"]
+__all__ = [
+    *("CAPTION_COLUMNS", "IMAGE_COLUMNS", "ROW_OPTIONS", "Columns", "Rows"),
+    *("METADATA_STEM", "find_column", "find_columns"),
+]
 
 ROW_OPTIONS = frozenset({"image_column", "caption_column"})
 """The options that a reader of rows knows."""
@@ -33,6 +35,9 @@ CAPTION_COLUMNS = (
 
 _NAMES_HINTED = 12
 _NAME_HINTED = 60
+
+METADATA_STEM = "metadata"
+"""A table of this name belongs to the format `imagefolder`."""
 
 
 class Columns(NamedTuple):
@@ -79,26 +84,14 @@ def find_columns(names: Sequence[str], *, options: ReaderOptions, path: Path) ->
     Raises:
         DatasetError: one is not there; the message names those that are.
     """
-    by_usual_name = {_usual(name): name for name in reversed(names)}
-    found = []
-    for option, given, usual, what in (
-        ("image_column", options.image_column, IMAGE_COLUMNS, "the pictures' names"),
-        ("caption_column", options.caption_column, CAPTION_COLUMNS, "the captions"),
-    ):
-        wanted = usual if given is None else (given,)
-        name = next((by_usual_name[_usual(name)] for name in wanted if _usual(name) in by_usual_name), None)
-        if given is not None and given in names:
-            name = given
-        if name is None:
-            expected = f"one of {', '.join(usual)}" if given is None else quoted(given)
-            hint = f"Say which it is with {option} (--{option.replace('_', '-')})."
-            if given is not None:
-                hint = nearest_name_hint(given, [each[:_NAME_HINTED] for each in names[:_NAMES_HINTED]])
-            raise DatasetError(
-                f"{shown(path)} has no column of {what}: expected {expected}, found {keys_told(names)}. {hint}"
-            )
-        found.append(name)
-    image, caption = found
+    image = find_column(
+        names, option="image_column", given=options.image_column, usual=IMAGE_COLUMNS, what="the pictures' names",
+        path=path,
+    )  # fmt: skip
+    caption = find_column(
+        names, option="caption_column", given=options.caption_column, usual=CAPTION_COLUMNS, what="the captions",
+        path=path,
+    )  # fmt: skip
     if image == caption:
         raise DatasetError(
             f"{shown(path)} has {quoted(image)} for both the names and the captions. Name another column."
@@ -106,22 +99,25 @@ def find_columns(names: Sequence[str], *, options: ReaderOptions, path: Path) ->
     return Columns(image, caption)
 
 
-def reading_of_rows(rows: Rows, *, caption_format: str, title: str, dataset_dir: Path) -> Reading:
-    """The samples of the rows.
+def find_column(
+    names: Sequence[str], *, option: str, given: str | None, usual: Sequence[str], what: str, path: Path
+) -> str:
+    """The column that is `given` by the option of that name, else the first of the usual ones that is there.
 
     Raises:
-        DatasetError: there is no row, a name leaves the folder, or none of the pictures is there.
+        DatasetError: it is not there; the message names those that are.
     """
-    if not rows.captions_by_name:
-        raise DatasetError(f"{shown(rows.path)} has no rows. It must name pictures and their captions.")
-    return read_named_pictures(
-        rows.captions_by_name,
-        caption_format=caption_format,
-        title=title,
-        dataset_dir=dataset_dir,
-        manifest=rows.path,
-        passed_over={"a row given twice, which counts once": rows.repeated},
-    )
+    if given is not None and given in names:
+        return given
+    by_usual_name = {_usual(name): name for name in reversed(names)}
+    for name in usual if given is None else (given,):
+        if _usual(name) in by_usual_name:
+            return by_usual_name[_usual(name)]
+    expected = f"one of {', '.join(usual)}" if given is None else quoted(given)
+    hint = f"Say which it is with {option} (--{option.replace('_', '-')})."
+    if given is not None:
+        hint = nearest_name_hint(given, [each[:_NAME_HINTED] for each in names[:_NAMES_HINTED]])
+    raise DatasetError(f"{shown(path)} has no column of {what}: expected {expected}, found {keys_told(names)}. {hint}")
 
 
 def _usual(name: str) -> str:
