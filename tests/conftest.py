@@ -1,13 +1,16 @@
-"""What all tests share: one thread a process, no screen, the places tests read from, and small real pictures.
+"""What all tests share: one thread a process, no screen, an empty cache, the places tests read from, small pictures.
 
 The thread count is set before anything imports torch, so that the two test processes of a two-core machine do not
 fight, sums come out the same everywhere, and commands started by a test inherit it.
 """
 
+import atexit
 import io
 import json
 import os
+import shutil
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,11 @@ from PIL import Image, ImageDraw
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+# Nothing is written into the home of whoever runs the tests, nor read from there; commands inherit it.
+CACHE = Path(tempfile.mkdtemp(prefix="pixel-llm-tests-"))
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+os.environ["PIXEL_LLM_CACHE"] = str(CACHE / "cache")
 
 # Noisy machines make deadlines lie; the same examples every time keep a failure repeatable.
 settings.register_profile("pixel-llm", deadline=None, derandomize=True)

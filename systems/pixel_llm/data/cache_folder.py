@@ -1,0 +1,33 @@
+"""The one folder for what can be made again from the data: what a scan found, decoded pictures, unpacked tables.
+
+Whoever keeps something there takes a subfolder of its own, makes it when it writes, and does without where it cannot.
+"""
+
+import os
+from pathlib import Path
+
+from systems.pixel_llm.errors import ConfigError
+
+__all__ = ["CACHE_VARIABLE", "cache_folder"]
+
+CACHE_VARIABLE = "PIXEL_LLM_CACHE"
+
+
+def cache_folder() -> Path:
+    """`$PIXEL_LLM_CACHE`, else `$XDG_CACHE_HOME/pixel-llm`, else `~/.cache/pixel-llm`; absolute, perhaps not there yet.
+
+    Raises:
+        ConfigError: neither is set and the user has no home.
+    """
+    if own := os.environ.get(CACHE_VARIABLE):
+        return Path(own).absolute()
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(shared).is_absolute():  # by its specification a relative one, or an empty one, is none
+        return Path(shared, "pixel-llm")
+    try:
+        return Path.home() / ".cache" / "pixel-llm"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"There is no folder for a cache: the user has no home. Set {CACHE_VARIABLE} to a folder that may be "
+            "written to."
+        ) from error
