@@ -6,14 +6,17 @@ memory.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture
 from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
 
-__all__ = ["DuplicateGroup", "find_duplicates"]
+__all__ = ["DIGEST_BYTES", "DuplicateGroup", "file_digest", "find_duplicates"]
+
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +37,31 @@ class DuplicateGroup:
         return 0 < len(self.validation_paths) < len(self.paths)
 
 
+def file_digest(path: Path) -> bytes:
+    """What files of the same content have in common; of `DIGEST_BYTES` for one that can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).digest()
+    except OSError:
+        # It was there a moment ago. A file that goes away while it is looked at is a copy of none.
+        return b"not readable, a copy of none: " + os.fsencode(path)
+
+
 def find_duplicates(
-    pictures: Sequence[ScannedPicture], *, validation_paths: Collection[Path] = ()
+    pictures: Sequence[ScannedPicture],
+    *,
+    validation_paths: Collection[Path] = (),
+    digest: Callable[[Path], bytes] = file_digest,
 ) -> list[DuplicateGroup]:
-    """The groups of pictures that look the same, in the order of `pictures`, leaks and all."""
+    """The groups of pictures that look the same, in the order of `pictures`, leaks and all.
+
+    `digest` says of files that look the same whether they are copies.
+    """
     for_validation = set(validation_paths)
     groups = []
     for indices in groups_of_near_duplicates([picture.fingerprint for picture in pictures]):
         paths = tuple(pictures[index].path for index in indices)
-        num_contents = len({_digest(path) for path in paths})
+        num_contents = len({digest(path) for path in paths})
         groups.append(
             DuplicateGroup(
                 paths=paths,
@@ -52,12 +71,3 @@ def find_duplicates(
             )
         )
     return groups
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
-        # It was there a moment ago. A file that goes away while it is looked at is a copy of none.
-        return str(path).encode(errors="surrogateescape")
