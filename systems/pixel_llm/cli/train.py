@@ -25,6 +25,7 @@ from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
 from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -119,10 +120,11 @@ def read_data(command: TrainCommand) -> tuple[list[Sample], list[Sample]]:
         DatasetError: a folder, manifest or its content cannot be used, or a picture would be on both sides.
     """
     options = command.dataset
-    sides = read_sides(
-        command.data, options, val=command.run.val, val_manifest=options.val_manifest,
-        fraction=options.validation_fraction,
-    )  # fmt: skip
+    with ScanCache(command.data) as cache:
+        sides = read_sides(
+            command.data, options, val=command.run.val, val_manifest=options.val_manifest,
+            fraction=options.validation_fraction, cache=cache,
+        )  # fmt: skip
     pictures = {sample.image_path.resolve() for sample in sides.train}
     shared = pictures & {sample.image_path.resolve() for sample in sides.validation}
     if shared:

@@ -6,7 +6,7 @@ end (`inspection_checks`) put it into a few sentences with advice: whether train
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from systems.pixel_llm.data.inspection_pictures import (
     PictureSizes,
     ScannedPicture,
     oddities,
-    scan_pictures,
     sizes_of,
 )
 from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.data.unpaired import UnpairedFiles
 
 __all__ = ["Inspection", "inspect_samples"]
@@ -110,7 +110,7 @@ def inspect_samples(
     max_seq_len: int = 128,
     unpaired: UnpairedFiles | None = None,
     num_workers: int | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    cache: ScanCache | None = None,
 ) -> Inspection:
     """Look at every picture and every caption of the samples, of which there may be none.
 
@@ -121,12 +121,14 @@ def inspect_samples(
         max_seq_len: most tokens of a caption that the model takes, its end mark included.
         unpaired: what the reader of the samples left over.
         num_workers: threads that look at pictures; left out, one a processor core.
-        on_progress: called with how many more pictures have been looked at.
+        cache: what is known of pictures already; it learns of the others.
     """
     samples = [*train_samples, *validation_samples]
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
-    scanned = scan_pictures(paths, num_workers=num_workers, on_progress=on_progress)
+    cache = cache or ScanCache()
+    scanned = cache.scan(paths, num_workers=num_workers)
     pictures = [each for each in scanned if isinstance(each, ScannedPicture)]
+    for_validation = {sample.image_path for sample in validation_samples}
     odd = [OddPicture(each.path, what) for each in pictures if (what := oddities(each))]
     has_captions = any(sample.captions for sample in samples)
     return Inspection(
@@ -138,6 +140,6 @@ def inspect_samples(
         captions=inspect_captions(samples, max_seq_len=max_seq_len) if has_captions else None,
         bad=tuple(each for each in scanned if isinstance(each, BadPicture)),
         odd=tuple(odd),
-        duplicates=tuple(find_duplicates(pictures, validation_paths={each.image_path for each in validation_samples})),
+        duplicates=tuple(find_duplicates(pictures, validation_paths=for_validation, digest=cache.digest)),
         unpaired=unpaired or UnpairedFiles(),
     )

@@ -54,6 +54,8 @@ class _Entry:
     digest: str | None = None
     is_lasting: bool = True
     """Whether another program run would find the same."""
+    found: ScannedPicture | BadPicture | None = None
+    """The scan as a record, made when it is first asked for."""
 
 
 class ScanCache:
@@ -158,7 +160,11 @@ class ScanCache:
     def _known(self, path: Path) -> ScannedPicture | BadPicture | None:
         name, state = self._identity(path)
         entry = self._entries.get(name)
-        return None if entry is None or entry.state != state else _decoded(entry, path)
+        if entry is None or entry.state != state:
+            return None
+        if entry.found is None or entry.found.path != path:
+            entry.found = _decoded(entry, path)
+        return entry.found
 
     def _keep(self, found: ScannedPicture | BadPicture) -> None:
         name, state = self._identity(found.path)

@@ -1,0 +1,38 @@
+"""Which pictures belong on one side of a split: those that look the same, and those that one COCO image id names.
+
+An id is in the name, so it costs nothing to look; for the rest every picture has to be opened once. Where they are more
+than `MAX_LOOKED_AT`, that would keep a user waiting for minutes, and is left to those who ask for it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from systems.pixel_llm.data.inspection_pictures import BadPicture, ScannedPicture
+from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
+
+__all__ = ["MAX_LOOKED_AT", "groups_of_coco_ids", "groups_of_like_pictures"]
+
+MAX_LOOKED_AT = 50_000
+"""Pictures that are opened without being asked for: half a minute on two cores."""
+
+_ID_DIGITS = 12
+_COCO_NAME = re.compile(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{12})", re.ASCII)
+
+
+def groups_of_coco_ids(paths: Iterable[Path]) -> list[list[Path]]:
+    """The pictures that share an id, such as `COCO_val2014_000000391895.jpg` and `000000391895.jpg`, in order."""
+    by_id: dict[str, list[Path]] = {}
+    for path in paths:
+        stem = path.name.rpartition(".")[0]
+        # A million names: most of them need no more than this to be told apart.
+        if stem[-_ID_DIGITS:].isdigit() and (match := _COCO_NAME.fullmatch(stem)):
+            by_id.setdefault(match[1], []).append(path)
+    return [group for group in by_id.values() if len(group) > 1]
+
+
+def groups_of_like_pictures(scanned: Sequence[ScannedPicture | BadPicture]) -> list[list[Path]]:
+    """The pictures that nearly or quite look the same, in order."""
+    pictures = [each for each in scanned if isinstance(each, ScannedPicture)]
+    groups = groups_of_near_duplicates([each.fingerprint for each in pictures])
+    return [[pictures[index].path for index in group] for group in groups]
