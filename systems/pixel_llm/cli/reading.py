@@ -31,6 +31,8 @@ class Sides:
     train: list[Sample]
     validation: list[Sample]
     """Empty where there is a single picture, or one picture over and over."""
+    is_held_back: bool
+    """Whether it is a part of the training data that was held back: then no file is on both sides."""
 
 
 def read_sides(
@@ -55,14 +57,16 @@ def read_sides(
     train = list(reading.split.get("train", reading.samples))
     if val is not None:
         train = _without(train, data, val)
+    is_held_back = False
     if val is not None or val_manifest is not None:
         validation = list(read_data_folder(val or data, val_manifest, options).samples)
     elif reading.split.get("dev"):
         validation = list(reading.split["dev"])
     else:
+        is_held_back = True
         groups = _groups(train, data, cache, num_workers=num_workers)
         train, validation = split_samples(train, dataset_dir=data, fraction=fraction, groups=groups)
-    return Sides(reading=reading, train=train, validation=validation)
+    return Sides(reading=reading, train=train, validation=validation, is_held_back=is_held_back)
 
 
 def _groups(samples: list[Sample], data: Path, cache: ScanCache, *, num_workers: int | None) -> list[list[Path]]:

@@ -2,16 +2,18 @@
 
 An id is in the name, so it costs nothing to look; for the rest every picture has to be opened once. Where they are more
 than `MAX_LOOKED_AT`, that would keep a user waiting for minutes, and is left to those who ask for it.
+`files_on_both_sides` finds what no split makes, but a user's own two lists may hold.
 """
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from systems.pixel_llm.data.inspection_pictures import BadPicture, ScannedPicture
 from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
 
-__all__ = ["MAX_LOOKED_AT", "groups_of_coco_ids", "groups_of_like_pictures"]
+__all__ = ["MAX_LOOKED_AT", "files_on_both_sides", "groups_of_coco_ids", "groups_of_like_pictures"]
 
 MAX_LOOKED_AT = 50_000
 """Pictures that are opened without being asked for: half a minute on two cores."""
@@ -36,3 +38,19 @@ def groups_of_like_pictures(scanned: Sequence[ScannedPicture | BadPicture]) -> l
     pictures = [each for each in scanned if isinstance(each, ScannedPicture)]
     groups = groups_of_near_duplicates([each.fingerprint for each in pictures])
     return [[pictures[index].path for index in group] for group in groups]
+
+
+def files_on_both_sides(train: Sequence[Path], validation: Sequence[Path]) -> list[Path]:
+    """The paths of `train` that lead to a file of `validation`, through links too, in order."""
+    for_validation = set(_real_names(validation))
+    return [path for path, name in zip(train, _real_names(train), strict=True) if name in for_validation]
+
+
+def _real_names(paths: Iterable[Path]) -> Iterator[str]:
+    real_folders: dict[str, str] = {}
+    for path in map(os.fspath, paths):
+        folder, name = os.path.split(path)
+        if folder not in real_folders:
+            real_folders[folder] = os.path.realpath(folder)
+        is_link = os.path.islink(path)  # noqa: PTH114  a Path for each of a million is slow
+        yield os.path.realpath(path) if is_link else f"{real_folders[folder]}{os.sep}{name}"
