@@ -66,6 +66,8 @@ def read_sides(
         is_held_back = True
         groups = _groups(train, data, cache, num_workers=num_workers)
         train, validation = split_samples(train, dataset_dir=data, fraction=fraction, groups=groups)
+        if not validation and len(train) > 1:
+            logger.warning("All %d pictures look the same: none is held back to validate on.", len(train))
     return Sides(reading=reading, train=train, validation=validation, is_held_back=is_held_back)
 
 

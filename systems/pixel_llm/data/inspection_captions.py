@@ -167,7 +167,7 @@ def _reasons_of_captions(times: Counter[str], words: dict[str, list[str]]) -> di
         ("is empty", lambda caption: not caption.strip()),
         ("stands for a caption that is missing", lambda caption: caption.strip(" .").lower() in _PLACEHOLDERS),
         ("holds markup or a link", lambda caption: _MARKUP.search(caption) is not None),
-        ("is mostly not letters", lambda caption: _share_of_letters(caption) < LETTERS_SHARE),
+        ("is mostly not letters", lambda caption: not _is_mostly_letters(caption)),
         (
             f"is in another script than the others ({str(main_script).title()})",
             lambda caption: has_main_script and script_of[caption] not in (None, main_script),
@@ -196,10 +196,13 @@ def _is_file_name(caption: str, path: Path) -> bool:
     return is_any_name or is_own_name or _CAMERA_NAME.fullmatch(caption) is not None
 
 
-def _share_of_letters(caption: str) -> float:
+def _is_mostly_letters(caption: str) -> bool:
+    if sum(map(str.isalpha, caption)) >= LETTERS_SHARE * len(caption) > 0:
+        return True  # so are most, and looking at each letter takes ten times as long
     visible = [each for each in caption if not each.isspace()]
     # Signs that join to a letter (accents, vowel signs) are part of it.
-    return sum(unicodedata.category(each)[0] in "LM" for each in visible) / max(1, len(visible))
+    letters = sum(unicodedata.category(each)[0] in "LM" for each in visible)
+    return letters >= LETTERS_SHARE * max(1, len(visible))
 
 
 def _script(caption: str) -> str | None:
