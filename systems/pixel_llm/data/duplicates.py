@@ -1,14 +1,17 @@
 """Pictures that are in the data more than once: copies of one file, and different files that look the same.
 
-Copies have one fingerprint, so only files whose fingerprints are alike are read again to compare their content. A group
-with pictures on both sides of the split into training and validation is a leak: the validation score then measures
-memory.
+Copies have one fingerprint and one size, so only files that are alike in both are read again, by threads, to compare
+their content. A group with pictures on both sides of the split into training and validation is a leak: the validation
+score then measures memory.
 """
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture
@@ -17,6 +20,9 @@ from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
 __all__ = ["DIGEST_BYTES", "DuplicateGroup", "file_digest", "find_duplicates"]
 
 DIGEST_BYTES = 16
+
+_FILES_AT_ONCE = 64
+"""Handed to a thread together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class DuplicateGroup:
 def file_digest(path: Path) -> bytes:
     """What files of the same content have in common; of `DIGEST_BYTES` for one that can be read."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).digest()
     except OSError:
         # It was there a moment ago. A file that goes away while it is looked at is a copy of none.
@@ -58,11 +64,15 @@ def find_duplicates(
     `digest` says of files that look the same whether they are copies.
     """
     for_validation = set(validation_paths)
-    groups = []
-    for indices in groups_of_near_duplicates([picture.fingerprint for picture in pictures]):
-        paths = tuple(pictures[index].path for index in indices)
-        num_contents = len({digest(path) for path in paths})
-        groups.append(
+    groups = [
+        tuple(pictures[index].path for index in group)
+        for group in groups_of_near_duplicates([picture.fingerprint for picture in pictures])
+    ]
+    content_of = _contents(groups, digest)
+    found = []
+    for paths in groups:
+        num_contents = len({content_of.get(path, path) for path in paths})
+        found.append(
             DuplicateGroup(
                 paths=paths,
                 is_exact=num_contents == 1,
@@ -70,4 +80,24 @@ def find_duplicates(
                 validation_paths=tuple(path for path in paths if path in for_validation),
             )
         )
-    return groups
+    return found
+
+
+def _contents(groups: Sequence[Sequence[Path]], digest: Callable[[Path], bytes]) -> dict[Path, bytes]:
+    """The digests of those pictures that have the size of another in their group."""
+    doubtful: list[Path] = []
+    for paths in groups:
+        sizes = [_size(path) for path in paths]
+        times = Counter(sizes)
+        doubtful += [path for path, size in zip(paths, sizes, strict=True) if size is not None and times[size] > 1]
+    parts = [doubtful[start : start + _FILES_AT_ONCE] for start in range(0, len(doubtful), _FILES_AT_ONCE)]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        digests = chain.from_iterable(pool.map(lambda part: [digest(path) for path in part], parts))
+        return dict(zip(doubtful, digests, strict=True))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:
+        return None
