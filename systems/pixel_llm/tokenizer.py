@@ -5,7 +5,10 @@ most often (Sennrich et al. 2016, on bytes as in Radford et al. 2019). The ids a
 `<eos>`, the 256 bytes, the merges. The three special tokens are ids only: no text, not even "<eos>", encodes to them.
 
 The shift by one between what the decoder reads and what it must say happens here, once, in `encode_batch`. Layer 1.
+torch, which only that needs, is loaded by it: who counts tokens does not wait for it.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -13,12 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["IGNORE_INDEX", "MIN_VOCAB_SIZE", "TOKENIZER_FILE", "CaptionTokenizer", "TokenBatch"]
 
@@ -44,7 +50,7 @@ class TokenBatch:
     num_truncated: int
     """How many of the captions were too long and were cut."""
 
-    def to(self, device: torch.device | str) -> "TokenBatch":
+    def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on `device`."""
         return TokenBatch(
             input_ids=self.input_ids.to(device, non_blocking=True),
@@ -75,12 +81,12 @@ class CaptionTokenizer:
         ]
 
     @classmethod
-    def bytes(cls) -> "CaptionTokenizer":
+    def bytes(cls) -> CaptionTokenizer:
         """The unfitted tokenizer: one token a byte."""
         return cls(_build(_byte_vocabulary(), merges=[]))
 
     @classmethod
-    def train(cls, captions: Iterable[str], *, vocab_size: int) -> "CaptionTokenizer":
+    def train(cls, captions: Iterable[str], *, vocab_size: int) -> CaptionTokenizer:
         """Learn merges from `captions` until there are `vocab_size` tokens or no pair occurs twice.
 
         Raises:
@@ -131,6 +137,8 @@ class CaptionTokenizer:
             max_seq_len: the most positions a caption may take, `<eos>` included; a longer one is cut at a character
                 boundary and still ends in `<eos>`.
         """
+        import torch
+
         rows: list[list[int]] = []
         num_truncated = 0
         for caption in captions:
@@ -166,7 +174,7 @@ class CaptionTokenizer:
         (folder / TOKENIZER_FILE).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> "CaptionTokenizer":
+    def load(cls, folder: Path) -> CaptionTokenizer:
         """Read `folder/tokenizer.json`.
 
         Raises:

@@ -96,9 +96,10 @@ def test_too_many_end_the_run_with_the_list_and_the_flag_named(pixel_llm, pictur
     damage(pictures, *range(12))
     ended = pixel_llm("train", pictures, TINY, "--epochs", 1, "--out", "run")
     assert (ended.status, ended.out) == (1, "")
-    assert ended.err.splitlines()[-1].startswith("pixel-llm: 2 of the 12 pictures cannot be read so far: more than")
+    assert ended.err.splitlines()[-1].startswith("pixel-llm: 12 of the 12 pictures cannot be read: more than")
     assert "run/bad_pictures.jsonl" in ended.err.splitlines()[-1]
-    assert len(listed(Path("run/bad_pictures.jsonl"))) == 2
+    assert len({each["path"] for each in listed(Path("run/bad_pictures.jsonl"))}) == 12
+    assert not Path("run/metrics.jsonl").exists()  # seen before the first step
 
 
 def test_nothing_bad_leaves_no_list(trained_run):

@@ -23,8 +23,9 @@ def test_a_sound_folder(pixel_llm, pictures):
     found = findings()
     assert (found["format"], found["samples"], found["bad"], found["odd"]) == ("text", 12, [], [])
     assert found["should_train"] is True
+    groups = [[pictures / f"picture_{number:02}.png" for number in (low, low + 6)] for low in range(6)]
     train, validation = split_samples(
-        read_samples(pictures, *find_format(pictures)), dataset_dir=pictures, fraction=0.1
+        read_samples(pictures, *find_format(pictures)), dataset_dir=pictures, fraction=0.1, groups=groups
     )
     assert (found["train_samples"], found["validation_samples"]) == (len(train), len(validation))
     assert ended.lines[:2] == ["pictures", "read as: text files beside the pictures"]

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,77 @@ def test_pictures_without_a_group_go_where_the_plain_split_sends_them() -> None:
     assert 150 < len(sides["test"]) < 250
     assert sorted((each for side in sides.values() for each in side), key=lambda each: each.image_path) == samples
     assert split_in_three(samples, seed=1) != sides
+
+
+def test_groups_of_the_two_sides_stay_together_and_single_pictures_where_they_were() -> None:
+    samples = make_samples(300)
+    paths = [sample.image_path for sample in samples]
+    groups = [paths[start : start + 3] for start in range(0, 90, 3)]
+    plain = split_samples(samples, dataset_dir=FOLDER, fraction=0.2)
+    train, validation = split_samples(samples, dataset_dir=FOLDER, fraction=0.2, groups=groups)
+    held_back = {sample.image_path for sample in validation}
+    assert all(len(held_back.intersection(group)) in (0, 3) for group in groups)
+    assert any(held_back.issuperset(group) for group in groups)
+    assert [each for each in validation if each.image_path in paths[90:]] == [
+        each for each in plain[1] if each.image_path in paths[90:]
+    ]
+    assert sorted([*train, *validation], key=lambda sample: sample.image_path) == samples
+    shuffled = [group[::-1] for group in reversed(groups)]
+    assert split_samples(samples, dataset_dir=FOLDER, fraction=0.2, groups=shuffled) == (train, validation)
+
+
+def test_groups_that_share_a_picture_are_one() -> None:
+    samples = make_samples(40)
+    paths = [sample.image_path for sample in samples]
+    for start in range(0, 30, 5):
+        one, two, three, four, five = paths[start : start + 5]
+        groups = [[four, five], [one, two], [two, three, FOLDER / "absent.jpg"], [five, one]]
+        for side in split_samples(samples, dataset_dir=FOLDER, fraction=0.5, groups=groups):
+            chosen = {sample.image_path for sample in side}
+            assert len(chosen.intersection((one, two, three, four, five))) in (0, 5)
+
+
+def test_pictures_added_later_move_single_ones_never_and_groups_only_with_their_first_name() -> None:
+    old, new = make_samples(200), make_samples(400)
+    groups = [[old[at].image_path, old[at + 1].image_path] for at in range(0, 60, 2)]
+    grown = [[*group, new[300 + at].image_path] for at, group in enumerate(groups)]  # their first names stay
+    before = split_samples(old, dataset_dir=FOLDER, fraction=0.2, groups=groups)[1]
+    after = split_samples(new, dataset_dir=FOLDER, fraction=0.2, groups=grown)[1]
+    assert [sample for sample in after if sample in old] == before
+
+
+def test_a_group_that_would_be_most_of_the_validation_data_is_for_training() -> None:
+    samples = make_samples(100)
+    paths = [sample.image_path for sample in samples]
+    for start in range(0, 70, 3):
+        group = paths[start : start + 21]  # more than twice the ten to hold back
+        train, validation = split_samples(samples, dataset_dir=FOLDER, fraction=0.1, groups=[group])
+        assert {sample.image_path for sample in train}.issuperset(group)
+        sides = split_groups(samples, dataset_dir=FOLDER, groups=[group], fractions={"val": 0.1, "test": 0.1})
+        assert {sample.image_path for sample in sides["train"]}.issuperset(group)
+        assert validation == sides["val"]
+
+
+def test_where_all_belong_together_nothing_is_held_back() -> None:
+    samples = make_samples(12)
+    paths = [sample.image_path for sample in samples]
+    assert split_samples(samples, dataset_dir=FOLDER, fraction=0.5, groups=[paths]) == (samples, [])
+    # Of two groups one is held back all the same: the smaller.
+    groups = [paths[:8], paths[8:]]
+    assert split_samples(samples, dataset_dir=FOLDER, fraction=0.01, groups=groups)[1] == samples[8:]
+
+
+@pytest.mark.parametrize("folder", [".", "data", "../data", "/data", "/data/../data", "data/"])
+@pytest.mark.parametrize("name", ["a.jpg", "b/c.jpg", "b/../c.jpg", "caf\u00e9.jpg", "b\\\\c.jpg", "..a.jpg"])
+def test_the_name_that_counts_is_the_path_in_the_data_however_the_folder_is_spelled(folder: str, name: str) -> None:
+    def place(dataset_dir: str, path: Path) -> int:
+        alone = [Sample(path, ("a",)), Sample(Path(dataset_dir) / "other.jpg", ("b",))]
+        fractions = [step / 64 for step in range(1, 64)]
+        held = [split_samples(alone, dataset_dir=dataset_dir, fraction=each)[1] for each in fractions]
+        return sum(alone[0] in each for each in held)
+
+    plain = Path(os.path.relpath(Path("/x") / name, "/x"))
+    assert place(folder, Path(folder) / name) == place("/x", Path("/x") / plain)
 
 
 def test_a_group_is_on_one_side_and_the_others_stay_where_they_were() -> None:

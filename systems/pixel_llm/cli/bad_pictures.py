@@ -5,8 +5,11 @@ night's run, but many are a sign that something else is wrong.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.inspection_pictures import BadPicture
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.training.events import BadPictureEvent, Event
 from systems.pixel_llm.training.metrics_log import append_json_line
@@ -40,15 +43,35 @@ class BadPictureList:
         if not isinstance(event, BadPictureEvent):
             return
         self._num_bad += 1
-        if event.path not in self._listed:
-            self._listed.add(event.path)
-            append_json_line(self._path, {"path": event.path, "reason": event.reason})
-        if self._num_bad >= FEWEST and self._num_bad > self._max_share * self._num_pictures:
-            raise DatasetError(
-                f"{self._num_bad} of the {self._num_pictures} pictures cannot be read so far: more than "
-                f"--max-bad-share {self._max_share:g} allows. They are listed in {self._path}. Replace them or take "
-                "them out of the data; or raise --max-bad-share to train without them."
-            )
+        self._list(event.path, event.reason)
+        if self._are_too_many(self._num_bad):
+            raise self._error(self._num_bad, "cannot be read so far")
+
+    def foresee(self, bad: Sequence[BadPicture]) -> None:
+        """List the pictures, found by a look before training, where they are too many: then no step is worth it.
+
+        Raises:
+            DatasetError: they are.
+        """
+        if self._are_too_many(len(bad)):
+            for each in bad:
+                self._list(str(each.path), f"{shown(each.path)} {each.reason}")
+            raise self._error(len(bad), "cannot be read")
+
+    def _list(self, path: str, reason: str) -> None:
+        if path not in self._listed:
+            self._listed.add(path)
+            append_json_line(self._path, {"path": path, "reason": reason})
+
+    def _are_too_many(self, count: int) -> bool:
+        return count >= FEWEST and count > self._max_share * self._num_pictures
+
+    def _error(self, count: int, what: str) -> DatasetError:
+        return DatasetError(
+            f"{count} of the {self._num_pictures} pictures {what}: more than --max-bad-share {self._max_share:g} "
+            f"allows. They are listed in {self._path}. Replace them or take them out of the data; or raise "
+            "--max-bad-share to train without them."
+        )
 
 
 def _listed_in(path: Path) -> set[str]:

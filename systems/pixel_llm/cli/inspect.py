@@ -11,10 +11,11 @@ from typing import Any
 from systems.pixel_llm.cli.inspection_summary import print_summary
 from systems.pixel_llm.cli.options import InspectOptions
 from systems.pixel_llm.cli.reading import Sides, read_sides
-from systems.pixel_llm.cli.scan_progress import scan_progress
+from systems.pixel_llm.cli.scan_progress import scan_shown
 from systems.pixel_llm.data.inspection import Inspection, inspect_samples
 from systems.pixel_llm.data.inspection_checks import Check, check_inspection
 from systems.pixel_llm.data.options import DataOptions
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.data.unpaired import UnpairedFiles, find_unpaired
 from systems.pixel_llm.errors import DatasetError, PixelLLMError
 from systems.pixel_llm.evaluation.inspection_page import write_page
@@ -24,13 +25,15 @@ __all__ = ["run"]
 
 def run(options: InspectOptions) -> int:
     """Run the command; the exit status is 1 where training should not start."""
-    sides, problem = _read(options)
-    train, validation = (sides.train, sides.validation) if sides is not None else ([], [])
-    unpaired = _unpaired(options, sides)
-    with scan_progress(len({sample.image_path for sample in (*train, *validation)})) as on_progress:
+    with ScanCache(*options.data) as cache:
+        sides, problem = _read(options, cache)
+        train, validation = (sides.train, sides.validation) if sides is not None else ([], [])
+        unpaired = _unpaired(options, sides)
+        paths = list(dict.fromkeys(sample.image_path for sample in (*train, *validation)))
+        scan_shown(cache, paths, num_workers=options.num_workers)
         inspection = inspect_samples(
-            train, validation, image_size=options.image_size, max_seq_len=options.max_seq_len,
-            unpaired=unpaired, num_workers=options.num_workers, on_progress=on_progress,
+            train, validation, image_size=options.image_size, max_seq_len=options.max_seq_len, unpaired=unpaired,
+            cache=cache,
         )  # fmt: skip
     checks = check_inspection(inspection, problem=problem)
     folders = _folders(options, sides)
@@ -46,13 +49,14 @@ def run(options: InspectOptions) -> int:
     return 1 if any(check.status == "stop" for check in checks) else 0
 
 
-def _read(options: InspectOptions) -> tuple[Sides | None, str | None]:
+def _read(options: InspectOptions, cache: ScanCache) -> tuple[Sides | None, str | None]:
     """Both sides, as `train` would have them, or why they cannot be read."""
     try:
         fraction = DataOptions().validation_fraction
         sides = read_sides(
-            options.data, options.reading, val=options.val, val_manifest=options.val_manifest, fraction=fraction
-        )
+            options.data, options.reading, val=options.val, val_manifest=options.val_manifest, fraction=fraction,
+            cache=cache, num_workers=options.num_workers,
+        )  # fmt: skip
     except DatasetError as error:
         return None, str(error)
     return sides, None

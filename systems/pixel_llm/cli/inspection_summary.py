@@ -15,6 +15,7 @@ from systems.pixel_llm.cli.lines import escaped, one_line
 from systems.pixel_llm.data.distributions import Bar, Spread
 from systems.pixel_llm.data.duplicates import DuplicateGroup
 from systems.pixel_llm.data.inspection import Inspection
+from systems.pixel_llm.data.inspection_captions import CaptionsReport
 from systems.pixel_llm.data.inspection_checks import Check
 
 __all__ = ["print_summary"]
@@ -80,7 +81,8 @@ def _figures(inspection: Inspection, *, num_draws: int | None) -> Table:
     if (captions := inspection.captions) is not None:
         add("captions", f"{captions.num_captions:,}, {captions.num_distinct:,} of them different")
         add("words", f"{_spread(captions.words)}   {_blocks(captions.word_bars)}")
-        add("tokens", f"{_spread(captions.tokens)}   {_blocks(captions.token_bars)}")
+        if isinstance(captions, CaptionsReport):
+            add("tokens", f"{_spread(captions.tokens)}   {_blocks(captions.token_bars)}")
         add("vocabulary", f"{captions.num_words:,} words, {captions.num_rare_words:,} of them seen once")
         add("most common words", ", ".join(word for word, _ in captions.most_common_words[:10]))
     return table

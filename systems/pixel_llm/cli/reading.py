@@ -1,6 +1,9 @@
 """The data of a command line -> samples to train on and to validate on; the same for every command that takes DATA.
 
-Each folder is read in its own format and divided by itself; then the sides are put together, with the weights.
+Each folder is read in its own format and divided by itself; then the sides are put together, with the weights. Where
+nothing is named to validate on, a part of the pictures is held back, those that look the same on one side. That takes a
+look at every picture, which `ScanCache` remembers. What it remembers changes no split: a run that is resumed finds the
+sides that it had.
 """
 
 import logging
@@ -8,14 +11,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
+from systems.pixel_llm.cli.scan_progress import scan_shown
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.options import MixOptions, ReadingOptions
 from systems.pixel_llm.data.order import mean_draws
+from systems.pixel_llm.data.picture_path import PicturePath
+from systems.pixel_llm.data.same_pictures import MAX_LOOKED_AT, groups_of_coco_ids, groups_of_like_pictures
 from systems.pixel_llm.data.samples import ReaderOptions, Reading, Sample, read_folder
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.data.several_folders import sample_weights, without_shared_pictures
 from systems.pixel_llm.data.split import split_samples
 from systems.pixel_llm.errors import ConfigError, DatasetError
@@ -33,7 +41,9 @@ class Sides:
     """One a folder, all that was read in it."""
     train: list[Sample]
     validation: list[Sample]
-    """None where there is a single picture."""
+    """Empty where there is a single picture, or one picture over and over."""
+    is_held_back: bool
+    """Whether it is a part of the training data that was held back: then no file is on both sides."""
     train_weights: NDArray[np.float64] | None = None
     """[count] how often each of `train` comes in an epoch; None where each comes once."""
 
@@ -49,10 +59,19 @@ class Sides:
 
 
 def read_sides(
-    data: Sequence[Path], options: MixOptions, *, val: Path | None, val_manifest: Path | None, fraction: float
+    data: Sequence[Path],
+    options: MixOptions,
+    *,
+    val: Path | None,
+    val_manifest: Path | None,
+    fraction: float,
+    cache: ScanCache,
+    num_workers: int | None = None,
 ) -> Sides:
     """Read DATA and what there is to validate on: what was named, else of each folder the lists that lie in it, or a
     part of it.
+
+    For the latter the pictures are looked at by `num_workers` threads, as far as `cache` does not know them.
 
     Raises:
         DatasetError: a folder, manifest or its content cannot be used.
@@ -71,7 +90,7 @@ def read_sides(
     validation: list[Sample] = []
     weights: list[NDArray[np.float64]] = []
     for reading, weight in zip(without_shared_pictures(readings), _folder_weights(data, options), strict=True):
-        sides = _divide(reading, val=val, fraction=held_back)
+        sides = _divide(reading, val=val, fraction=held_back, cache=cache, num_workers=num_workers)
         weights.append(sample_weights(sides[0], reading, weight=weight, use_repeats=use_repeats))
         train += sides[0]
         validation += sides[1]
@@ -89,6 +108,7 @@ def read_sides(
         readings=tuple(readings),
         train=train,
         validation=validation,
+        is_held_back=held_back is not None and not any(reading.split.get("dev") for reading in readings),
         train_weights=None if (train_weights == 1).all() else train_weights,
     )
 
@@ -128,16 +148,37 @@ def _folder_weights(data: Sequence[Path], options: MixOptions) -> Sequence[float
     return options.weights if options.weights is not None else [1.0] * len(data)
 
 
-def _divide(reading: Reading, *, val: Path | None, fraction: float | None) -> tuple[list[Sample], list[Sample]]:
+def _divide(
+    reading: Reading, *, val: Path | None, fraction: float | None, cache: ScanCache, num_workers: int | None
+) -> tuple[list[Sample], list[Sample]]:
     """(train, validation) of one folder; without `fraction` no validation, which comes from elsewhere."""
+    data = reading.dataset_dir
     train = list(reading.split.get("train", reading.samples))
     if val is not None:
-        train = _without(train, reading.dataset_dir, val)
+        train = _without(train, data, val)
     if fraction is None:
         return train, []
     if reading.split.get("dev"):
         return train, list(reading.split["dev"])
-    return split_samples(train, dataset_dir=reading.dataset_dir, fraction=fraction)
+    groups = _groups(train, data, cache, num_workers=num_workers)
+    train, validation = split_samples(train, dataset_dir=data, fraction=fraction, groups=groups)
+    if not validation and len(train) > 1:
+        logger.warning("All %d pictures look the same: none is held back to validate on.", len(train))
+    return train, validation
+
+
+def _groups(samples: list[Sample], data: Path, cache: ScanCache, *, num_workers: int | None) -> list[list[PicturePath]]:
+    """The pictures that must not be divided."""
+    paths = list(dict.fromkeys(sample.image_path for sample in samples))
+    groups = groups_of_coco_ids(paths)
+    if len(paths) <= MAX_LOOKED_AT:
+        return groups + groups_of_like_pictures(scan_shown(cache, paths, num_workers=num_workers))
+    logger.info(
+        "%d pictures are too many to look for like ones at every start, so a validation picture may be one of training "
+        "again. pixel-llm split %s --out FOLDER divides them once, like ones on one side.",
+        len(paths), quote(str(data)),
+    )  # fmt: skip
+    return groups
 
 
 def _tell(

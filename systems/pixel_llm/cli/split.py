@@ -13,11 +13,11 @@ from shlex import quote
 
 from systems.pixel_llm.cli.options import SplitOptions
 from systems.pixel_llm.cli.reading import read_data_folder
-from systems.pixel_llm.cli.scan_progress import scan_progress
-from systems.pixel_llm.data.duplicates import find_duplicates
+from systems.pixel_llm.cli.scan_progress import scan_shown
 from systems.pixel_llm.data.folder import shown
-from systems.pixel_llm.data.inspection_pictures import ScannedPicture, scan_pictures
+from systems.pixel_llm.data.same_pictures import groups_of_coco_ids, groups_of_like_pictures
 from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.data.split import split_groups
 from systems.pixel_llm.errors import DatasetError, PixelLLMError
 
@@ -30,11 +30,11 @@ def run(options: SplitOptions) -> int:
     """Run the command."""
     samples = read_data_folder(options.data, options.reading.manifest, options.reading).samples
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
-    with scan_progress(len(paths)) as on_progress:
-        scanned = scan_pictures(paths, num_workers=options.num_workers, on_progress=on_progress)
-    groups = find_duplicates([each for each in scanned if isinstance(each, ScannedPicture)])
+    with ScanCache(options.data) as cache:
+        like = groups_of_like_pictures(scan_shown(cache, paths, num_workers=options.num_workers))
+    named_the_same = groups_of_coco_ids(paths)
     sides = split_groups(
-        samples, dataset_dir=options.data, groups=[group.paths for group in groups], seed=options.seed,
+        samples, dataset_dir=options.data, groups=[*like, *named_the_same], seed=options.seed,
         fractions={"val": options.val, "test": options.test},
     )  # fmt: skip
     written = {side: options.out / f"{side}.json" for side, chosen in sides.items() if chosen}
@@ -44,8 +44,10 @@ def run(options: SplitOptions) -> int:
         _write(path, text)
     for side, path in written.items():
         print(f"{side}: {len(sides[side]):,} pictures, {path}")
-    num_alike = sum(len(group.paths) for group in groups)
-    logger.info("%d pictures in %d groups look the same; each group is on one side.", num_alike, len(groups))
+    logger.info(
+        "%d pictures in %d groups look the same, %d in %d groups have one COCO image id; each group is on one side.",
+        sum(map(len, like)), len(like), sum(map(len, named_the_same)), len(named_the_same),
+    )  # fmt: skip
     val = f" --val-manifest {quote(str(written['val']))}" if "val" in written else ""
     logger.info(
         "To train: pixel-llm train %s --manifest %s%s", quote(str(options.data)), quote(str(written["train"])), val

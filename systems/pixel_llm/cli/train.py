@@ -12,6 +12,7 @@ import torch
 
 from systems.pixel_llm.cli.bad_pictures import BadPictureList
 from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.first_look import first_look
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
 from systems.pixel_llm.cli.reading import Sides, read_sides
 from systems.pixel_llm.cli.run_folder import (
@@ -26,8 +27,11 @@ from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
+from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.pixel_cache import PixelCache
+from systems.pixel_llm.data.same_pictures import files_on_both_sides
 from systems.pixel_llm.data.samples import Sample, SampleTable
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -50,12 +54,21 @@ def run(command: TrainCommand) -> int:
             logger.info("There is no checkpoint in %s yet: starting from the beginning.", folder.path)
     else:
         folder, has_checkpoint = new_run_folder(command.run.out, name=command.data[0].resolve().name), False
-    sides = read_data(command)
+    with ScanCache(*command.data) as cache:
+        sides = read_data(command, cache)
+        # A run that goes on has been told.
+        bad = () if has_checkpoint else first_look(command, sides.train, sides.validation, cache)
     torch.manual_seed(command.training.seed)
     model = make_model(command, may_start_elsewhere=not has_checkpoint)
     command = replace(command, model=model.config)
     make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
-    trainer = make_trainer(command, model, folder, sides, device=device)
+    bad_pictures = BadPictureList(
+        folder.bad_pictures,
+        num_pictures=len(sides.train) + len(sides.validation),
+        max_share=command.dataset.max_bad_share,
+    )
+    bad_pictures.foresee(bad)
+    trainer = make_trainer(command, model, folder, sides, bad_pictures, device=device)
     if has_checkpoint:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
@@ -122,8 +135,8 @@ def spelled_out(config: PixelLLMConfig) -> dict[str, Any]:
     }
 
 
-def read_data(command: TrainCommand) -> Sides:
-    """Samples to train on and to validate on; the latter may be none where there is a single picture.
+def read_data(command: TrainCommand, cache: ScanCache | None = None) -> Sides:
+    """Samples to train on and to validate on; the latter may be none where there is one picture alone.
 
     Raises:
         DatasetError: a folder, manifest or its content cannot be used, or a picture would be on both sides.
@@ -131,16 +144,21 @@ def read_data(command: TrainCommand) -> Sides:
     options = command.dataset
     sides = read_sides(
         command.data, options, val=command.run.val, val_manifest=options.val_manifest,
-        fraction=options.validation_fraction,
+        fraction=options.validation_fraction, cache=cache or ScanCache(),
     )  # fmt: skip
-    pictures = {os.path.realpath(sample.image_path) for sample in sides.train}
-    shared = pictures & {os.path.realpath(sample.image_path) for sample in sides.validation}
-    if shared:
-        raise DatasetError(
-            f"{len(shared)} pictures are in the training and in the validation data, first {min(shared)}. A score on "
-            "them would mean nothing: take them out of one side."
-        )
+    if not sides.is_held_back:
+        check_sides(sides)
     return sides
+
+
+def check_sides(sides: Sides) -> None:
+    """Raises DatasetError where a picture file is on both."""
+    train, validation = ([sample.image_path for sample in side] for side in (sides.train, sides.validation))
+    if shared := set(files_on_both_sides(train, validation)):
+        raise DatasetError(
+            f"{len(shared)} pictures are in the training and in the validation data, first "
+            f"{shown(min(map(os.fspath, shared)))}. A score on them would mean nothing: take them out of one side."
+        )
 
 
 def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
@@ -164,6 +182,7 @@ def make_trainer(
     model: PixelLLM,
     folder: RunFolder,
     sides: Sides,
+    bad_pictures: BadPictureList,
     *,
     device: torch.device,
 ) -> Trainer:
@@ -204,11 +223,6 @@ def make_trainer(
             shuffle=False,
             num_workers=num_workers,
         )
-    bad_pictures = BadPictureList(
-        folder.bad_pictures,
-        num_pictures=len(sides.train) + len(sides.validation),
-        max_share=command.dataset.max_bad_share,
-    )
     return Trainer(
         model,
         train_loader,

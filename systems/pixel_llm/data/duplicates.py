@@ -1,20 +1,29 @@
 """Pictures that are in the data more than once: copies of one file, and different files that look the same.
 
-Copies have one fingerprint, so only files whose fingerprints are alike are read again to compare their content. A group
-with pictures on both sides of the split into training and validation is a leak: the validation score then measures
-memory.
+Copies have one fingerprint and one size, so only files that are alike in both are read again, by threads, to compare
+their content. A group with pictures on both sides of the split into training and validation is a leak: the validation
+score then measures memory.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture
 from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
-from systems.pixel_llm.data.picture_path import PicturePath, open_picture_bytes
+from systems.pixel_llm.data.picture_path import PicturePath, content_stamp, open_picture_bytes
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["DuplicateGroup", "find_duplicates"]
+__all__ = ["DIGEST_BYTES", "DuplicateGroup", "file_digest", "find_duplicates"]
+
+DIGEST_BYTES = 16
+
+_FILES_AT_ONCE = 64
+"""Handed to a thread together."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -37,16 +46,39 @@ class DuplicateGroup:
         return 0 < len(self.validation_paths) < len(self.paths)
 
 
+def file_digest(path: PicturePath) -> bytes:
+    """What pictures of the same content have in common; of `DIGEST_BYTES` for one that can be read."""
+    try:
+        with open_picture_bytes(path) as file:
+            digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+            while part := file.read(_CHUNK_BYTES):
+                digest.update(part)
+            return digest.digest()
+    except (OSError, DatasetError):
+        # It was there a moment ago. A file that goes away while it is looked at is a copy of none.
+        return b"not readable, a copy of none: " + os.fsencode(path)
+
+
 def find_duplicates(
-    pictures: Sequence[ScannedPicture], *, validation_paths: Collection[PicturePath] = ()
+    pictures: Sequence[ScannedPicture],
+    *,
+    validation_paths: Collection[PicturePath] = (),
+    digest: Callable[[PicturePath], bytes] = file_digest,
 ) -> list[DuplicateGroup]:
-    """The groups of pictures that look the same, in the order of `pictures`, leaks and all."""
+    """The groups of pictures that look the same, in the order of `pictures`, leaks and all.
+
+    `digest` says of files that look the same whether they are copies.
+    """
     for_validation = set(validation_paths)
-    groups = []
-    for indices in groups_of_near_duplicates([picture.fingerprint for picture in pictures]):
-        paths = tuple(pictures[index].path for index in indices)
-        num_contents = len({_digest(path) for path in paths})
-        groups.append(
+    groups = [
+        tuple(pictures[index].path for index in group)
+        for group in groups_of_near_duplicates([picture.fingerprint for picture in pictures])
+    ]
+    content_of = _contents(groups, digest)
+    found = []
+    for paths in groups:
+        num_contents = len({content_of.get(path, path) for path in paths})
+        found.append(
             DuplicateGroup(
                 paths=paths,
                 is_exact=num_contents == 1,
@@ -54,16 +86,26 @@ def find_duplicates(
                 validation_paths=tuple(path for path in paths if path in for_validation),
             )
         )
-    return groups
+    return found
 
 
-def _digest(path: PicturePath) -> bytes:
+def _contents(
+    groups: Sequence[Sequence[PicturePath]], digest: Callable[[PicturePath], bytes]
+) -> dict[PicturePath, bytes]:
+    """The digests of those pictures that have the size of another in their group."""
+    doubtful: list[PicturePath] = []
+    for paths in groups:
+        sizes = [_size(path) for path in paths]
+        times = Counter(sizes)
+        doubtful += [path for path, size in zip(paths, sizes, strict=True) if size is not None and times[size] > 1]
+    parts = [doubtful[start : start + _FILES_AT_ONCE] for start in range(0, len(doubtful), _FILES_AT_ONCE)]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        digests = chain.from_iterable(pool.map(lambda part: [digest(path) for path in part], parts))
+        return dict(zip(doubtful, digests, strict=True))
+
+
+def _size(path: PicturePath) -> int | None:
     try:
-        with open_picture_bytes(path) as file:
-            digest = hashlib.blake2b(digest_size=16)
-            while part := file.read(_CHUNK_BYTES):
-                digest.update(part)
-            return digest.digest()
-    except (OSError, DatasetError):
-        # It was there a moment ago. A file that goes away while it is looked at is a copy of none.
-        return str(path).encode(errors="surrogateescape")
+        return content_stamp(path).size
+    except OSError:
+        return None

@@ -5,25 +5,25 @@ found from what the scan saw (`duplicates`), and files without a partner from th
 end (`inspection_checks`) put it into a few sentences with advice: whether training should start, and what to do first.
 """
 
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from systems.pixel_llm.data.duplicates import DuplicateGroup, find_duplicates
-from systems.pixel_llm.data.inspection_captions import CaptionsReport, inspect_captions
+from systems.pixel_llm.data.inspection_captions import TextsReport, inspect_captions, inspect_texts
 from systems.pixel_llm.data.inspection_pictures import (
     BadPicture,
     OddPicture,
     PictureSizes,
     ScannedPicture,
     oddities,
-    scan_pictures,
     sizes_of,
 )
 from systems.pixel_llm.data.picture_path import PicturePath
+from systems.pixel_llm.data.same_pictures import files_on_both_sides
 from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.data.unpaired import UnpairedFiles
 
 __all__ = ["Inspection", "inspect_samples"]
@@ -41,8 +41,8 @@ class Inspection:
     """Of the pictures that can be read; None where there is none."""
     kinds: tuple[tuple[str, int], ...]
     """Kinds of picture files with their number, most frequent first."""
-    captions: CaptionsReport | None
-    """None where there is no caption."""
+    captions: TextsReport | None
+    """None where there is no caption; a `CaptionsReport` where their tokens were counted."""
     bad: tuple[BadPicture, ...]
     """The pictures that training would skip, and no others."""
     odd: tuple[OddPicture, ...]
@@ -62,8 +62,9 @@ class Inspection:
     @property
     def shared_pictures(self) -> tuple[PicturePath, ...]:
         """Picture files that are both in the training and in the validation data."""
-        validation = {os.path.realpath(sample.image_path) for sample in self.validation_samples}
-        return tuple(each.image_path for each in self.train_samples if os.path.realpath(each.image_path) in validation)
+        sides = (self.train_samples, self.validation_samples)
+        train, validation = ([sample.image_path for sample in samples] for samples in sides)
+        return tuple(files_on_both_sides(train, validation))
 
     @property
     def leaks(self) -> tuple[DuplicateGroup, ...]:
@@ -96,7 +97,7 @@ class Inspection:
         }
 
 
-def _captions_as_dict(report: CaptionsReport) -> dict[str, Any]:
+def _captions_as_dict(report: TextsReport) -> dict[str, Any]:
     found = asdict(report)
     for each in found["suspects"]:
         each["path"] = str(each["path"])
@@ -108,10 +109,10 @@ def inspect_samples(
     validation_samples: Sequence[Sample] = (),
     *,
     image_size: int = 224,
-    max_seq_len: int = 128,
+    max_seq_len: int | None = 128,
     unpaired: UnpairedFiles | None = None,
     num_workers: int | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    cache: ScanCache | None = None,
 ) -> Inspection:
     """Look at every picture and every caption of the samples, of which there may be none.
 
@@ -119,26 +120,31 @@ def inspect_samples(
         train_samples: what a model would learn from.
         validation_samples: what it would be measured on.
         image_size: side of the model's pictures, in pixels.
-        max_seq_len: most tokens of a caption that the model takes, its end mark included.
+        max_seq_len: most tokens of a caption that the model takes, its end mark included. None: tokens are not counted,
+            which takes as long as all the rest once the pictures are known.
         unpaired: what the reader of the samples left over.
         num_workers: threads that look at pictures; left out, one a processor core.
-        on_progress: called with how many more pictures have been looked at.
+        cache: what is known of pictures already; it learns of the others.
     """
     samples = [*train_samples, *validation_samples]
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
-    scanned = scan_pictures(paths, num_workers=num_workers, on_progress=on_progress)
+    cache = cache or ScanCache()
+    scanned = cache.scan(paths, num_workers=num_workers)
     pictures = [each for each in scanned if isinstance(each, ScannedPicture)]
+    for_validation = {sample.image_path for sample in validation_samples}
     odd = [OddPicture(each.path, what) for each in pictures if (what := oddities(each))]
-    has_captions = any(sample.captions for sample in samples)
+    captions: TextsReport | None = None
+    if any(sample.captions for sample in samples):
+        captions = inspect_texts(samples) if max_seq_len is None else inspect_captions(samples, max_seq_len=max_seq_len)
     return Inspection(
         train_samples=tuple(train_samples),
         validation_samples=tuple(validation_samples),
         image_size=image_size,
         sizes=sizes_of(pictures, image_size=image_size),
         kinds=tuple(Counter(each.facts.kind for each in pictures).most_common()),
-        captions=inspect_captions(samples, max_seq_len=max_seq_len) if has_captions else None,
+        captions=captions,
         bad=tuple(each for each in scanned if isinstance(each, BadPicture)),
         odd=tuple(odd),
-        duplicates=tuple(find_duplicates(pictures, validation_paths={each.image_path for each in validation_samples})),
+        duplicates=tuple(find_duplicates(pictures, validation_paths=for_validation, digest=cache.digest)),
         unpaired=unpaired or UnpairedFiles(),
     )

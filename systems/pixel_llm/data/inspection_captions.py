@@ -1,15 +1,15 @@
 """What the captions are like: how long, of which words, how many a model would cut, and which of them look wrong.
 
-`inspect_captions` reads all captions once. Tokens are those of a tokenizer trained on the captions themselves, as
-training does it; of very many captions an evenly spaced part trains it. What looks wrong is told kind by kind, each
-with the captions it was seen in: a few words of advice are worth more than a score.
+`inspect_texts` reads all captions once. `inspect_captions` counts their tokens too, those of a tokenizer trained on the
+captions themselves, as training does it; of very many captions an evenly spaced part trains it. What looks wrong is
+told kind by kind, each with the captions it was seen in: a few words of advice are worth more than a score.
 """
 
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from systems.pixel_llm.data.distributions import Bar, Spread, histogram, spread_of
@@ -18,7 +18,7 @@ from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.tokenizer import CaptionTokenizer
 
-__all__ = ["CaptionsReport", "SuspectCaption", "inspect_captions"]
+__all__ = ["CaptionsReport", "SuspectCaption", "TextsReport", "inspect_captions", "inspect_texts"]
 
 MAX_TRAINING_CAPTIONS = 100_000
 """Of the tokenizer. More of them hardly change what it learns."""
@@ -54,25 +54,14 @@ class SuspectCaption:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionsReport:
-    """What was found out about all captions."""
+class TextsReport:
+    """What was found out about all captions by reading them."""
 
     num_captions: int
     num_distinct: int
     words: Spread
     """A caption's length in words."""
     word_bars: tuple[Bar, ...]
-    tokens: Spread
-    """A caption's length in tokens, the end mark included."""
-    token_bars: tuple[Bar, ...]
-    max_seq_len: int
-    """What was asked about."""
-    cut_share: float
-    """Of the captions, those that `max_seq_len` would cut."""
-    advised_max_seq_len: int
-    """The least multiple of 8 that cuts no caption, or one in a hundred where those are more than twice as long."""
-    tokenizer_size: int
-    """Tokens that a tokenizer learns from these captions."""
     num_words: int
     """Different words, in small letters."""
     num_rare_words: int
@@ -87,36 +76,39 @@ class CaptionsReport:
         return len(self.suspects) / self.num_captions if self.num_captions else 0.0
 
 
-def inspect_captions(samples: Sequence[Sample], *, max_seq_len: int, most_common: int = 30) -> CaptionsReport:
+@dataclass(frozen=True, kw_only=True)
+class CaptionsReport(TextsReport):
+    """What was found out about all captions, their tokens counted too."""
+
+    tokens: Spread
+    """A caption's length in tokens, the end mark included."""
+    token_bars: tuple[Bar, ...]
+    max_seq_len: int
+    """What was asked about."""
+    cut_share: float
+    """Of the captions, those that `max_seq_len` would cut."""
+    advised_max_seq_len: int
+    """The least multiple of 8 that cuts no caption, or one in a hundred where those are more than twice as long."""
+    tokenizer_size: int
+    """Tokens that a tokenizer learns from these captions."""
+
+
+def inspect_captions(samples: Sequence[Sample], *, max_seq_len: int) -> CaptionsReport:
     """The report on the captions of `samples`, at least one."""
-    pairs = [(sample.image_path, caption) for sample in samples for caption in sample.captions]
-    captions = [caption for _, caption in pairs]
-    times = Counter(captions)
-    words = {caption: [word.lower() for word in _WORD.findall(caption)] for caption in times}
-    word_times: Counter[str] = Counter()
-    for caption, count in times.items():
-        for word in words[caption]:
-            word_times[word] += count
+    captions = [caption for sample in samples for caption in sample.captions]
+    distinct = dict.fromkeys(captions)
     tokenizer = CaptionTokenizer.train(captions[:: -(-len(captions) // MAX_TRAINING_CAPTIONS)], vocab_size=VOCAB_SIZE)
-    length_of = {caption: count + 1 for caption, count in zip(times, tokenizer.count_tokens(times), strict=True)}
+    length_of = {caption: count + 1 for caption, count in zip(distinct, tokenizer.count_tokens(distinct), strict=True)}
     token_counts = sorted(length_of[caption] for caption in captions)
-    word_counts = [len(words[caption]) for caption in captions]
+    texts = inspect_texts(samples)
     return CaptionsReport(
-        num_captions=len(captions),
-        num_distinct=len(times),
-        words=spread_of(word_counts),
-        word_bars=histogram(word_counts, least_width=1),
+        **{field.name: getattr(texts, field.name) for field in fields(texts)},
         tokens=spread_of(token_counts),
         token_bars=histogram(token_counts, least_width=1),
         max_seq_len=max_seq_len,
         cut_share=sum(count > max_seq_len for count in token_counts) / len(captions),
         advised_max_seq_len=_advised_max_seq_len(token_counts),
         tokenizer_size=tokenizer.vocab_size,
-        num_words=len(word_times),
-        num_rare_words=sum(count == 1 for count in word_times.values()),
-        most_common_words=tuple(word_times.most_common(most_common)),
-        most_common_captions=tuple(times.most_common(most_common)),
-        suspects=tuple(_suspects(pairs, times, words)),
     )
 
 
@@ -125,6 +117,30 @@ def _advised_max_seq_len(ordered: Sequence[int]) -> int:
     # A few that ramble on should not decide for all.
     wanted = longest if longest <= 2 * almost_longest else almost_longest
     return max(LEAST_ADVISED_LENGTH, -(-wanted // 8) * 8)
+
+
+def inspect_texts(samples: Sequence[Sample], *, most_common: int = 30) -> TextsReport:
+    """The report on the captions of `samples`, at least one, without their tokens."""
+    pairs = [(sample.image_path, caption) for sample in samples for caption in sample.captions]
+    captions = [caption for _, caption in pairs]
+    times = Counter(captions)
+    words = {caption: [word.lower() for word in _WORD.findall(caption)] for caption in times}
+    word_times: Counter[str] = Counter()
+    for caption, count in times.items():
+        for word in words[caption]:
+            word_times[word] += count
+    word_counts = [len(words[caption]) for caption in captions]
+    return TextsReport(
+        num_captions=len(captions),
+        num_distinct=len(times),
+        words=spread_of(word_counts),
+        word_bars=histogram(word_counts, least_width=1),
+        num_words=len(word_times),
+        num_rare_words=sum(count == 1 for count in word_times.values()),
+        most_common_words=tuple(word_times.most_common(most_common)),
+        most_common_captions=tuple(times.most_common(most_common)),
+        suspects=tuple(_suspects(pairs, times, words)),
+    )
 
 
 def _suspects(
@@ -152,7 +168,7 @@ def _reasons_of_captions(times: Counter[str], words: dict[str, list[str]]) -> di
         ("is empty", lambda caption: not caption.strip()),
         ("stands for a caption that is missing", lambda caption: caption.strip(" .").lower() in _PLACEHOLDERS),
         ("holds markup or a link", lambda caption: _MARKUP.search(caption) is not None),
-        ("is mostly not letters", lambda caption: _share_of_letters(caption) < LETTERS_SHARE),
+        ("is mostly not letters", lambda caption: not _is_mostly_letters(caption)),
         (
             f"is in another script than the others ({str(main_script).title()})",
             lambda caption: has_main_script and script_of[caption] not in (None, main_script),
@@ -181,10 +197,13 @@ def _is_file_name(caption: str, path: PicturePath) -> bool:
     return is_any_name or is_own_name or _CAMERA_NAME.fullmatch(caption) is not None
 
 
-def _share_of_letters(caption: str) -> float:
+def _is_mostly_letters(caption: str) -> bool:
+    if sum(map(str.isalpha, caption)) >= LETTERS_SHARE * len(caption) > 0:
+        return True  # so are most, and looking at each letter takes ten times as long
     visible = [each for each in caption if not each.isspace()]
     # Signs that join to a letter (accents, vowel signs) are part of it.
-    return sum(unicodedata.category(each)[0] in "LM" for each in visible) / max(1, len(visible))
+    letters = sum(unicodedata.category(each)[0] in "LM" for each in visible)
+    return letters >= LETTERS_SHARE * max(1, len(visible))
 
 
 def _script(caption: str) -> str | None:

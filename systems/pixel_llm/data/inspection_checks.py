@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from systems.pixel_llm.data.inspection import Inspection
+from systems.pixel_llm.data.inspection_captions import CaptionsReport, TextsReport
 
 __all__ = ["ADVISED_PICTURES", "MAX_BAD_SHARE", "Check", "check_inspection"]
 
@@ -42,7 +43,7 @@ def check_inspection(inspection: Inspection, *, problem: str | None = None) -> t
         return (Check("data", "stop", problem),)
     if not inspection.num_pictures or inspection.captions is None:
         return (Check("data", "stop", "There is no captioned picture.", "Write captions for the pictures."),)
-    return (*_picture_checks(inspection), *_caption_checks(inspection), *_split_checks(inspection))
+    return (*_picture_checks(inspection), *_caption_checks(inspection.captions), *_split_checks(inspection))
 
 
 def _picture_checks(inspection: Inspection) -> Iterator[Check]:
@@ -109,9 +110,7 @@ def _lower_size(inspection: Inspection) -> int:
     return max(16, min(inspection.image_size, int(median) // 16 * 16))
 
 
-def _caption_checks(inspection: Inspection) -> Iterator[Check]:
-    report = inspection.captions
-    assert report is not None
+def _caption_checks(report: TextsReport) -> Iterator[Check]:
     suspects = len(report.suspects)
     found = f"{_part(suspects, report.num_captions, 'caption')} suspicious"
     yield (
@@ -137,13 +136,16 @@ def _caption_checks(inspection: Inspection) -> Iterator[Check]:
             "Very short captions teach names only; a sentence of five to twenty words teaches to describe.",
         )
     )  # fmt: skip
+    if isinstance(report, CaptionsReport):
+        yield _cut_captions(report)
+
+
+def _cut_captions(report: CaptionsReport) -> Check:
     share = _share(report.cut_share) if report.cut_share else "none"
     found = f"{share} of the captions {'are' if report.cut_share else 'is'} cut at {report.max_seq_len} tokens"
-    yield (
-        Check("max_seq_len", "ok", f"{found}; {report.advised_max_seq_len} would do")
-        if report.cut_share <= MAX_CUT_SHARE
-        else Check("max_seq_len", "warn", found, f"Train with --max-seq-len {report.advised_max_seq_len}.")
-    )
+    if report.cut_share <= MAX_CUT_SHARE:
+        return Check("max_seq_len", "ok", f"{found}; {report.advised_max_seq_len} would do")
+    return Check("max_seq_len", "warn", found, f"Train with --max-seq-len {report.advised_max_seq_len}.")
 
 
 def _split_checks(inspection: Inspection) -> Iterator[Check]:

@@ -69,6 +69,8 @@ class BadPicture:
     path: PicturePath
     reason: str
     """Why, and what to do, as a sentence about the file."""
+    is_lasting: bool = True
+    """Whether that is so until the file changes, and not because of permissions, memory or a disk's mood."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,10 @@ def _scan(path: PicturePath) -> ScannedPicture | BadPicture:
     try:
         picture, facts = examine_image(path, at_least=_SCAN_SIZE)
     except DatasetError as error:
-        return BadPicture(path, str(error).removeprefix(shown(path)).strip())
+        cause = error.__cause__
+        # What the system refuses has a number; what a decoder makes of a file has none.
+        is_passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+        return BadPicture(path, str(error).removeprefix(shown(path)).strip(), is_lasting=not is_passing)
     return ScannedPicture(path, facts, fingerprint(picture))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["MAX_DISTANCE", "Fingerprint", "fingerprint", "groups_of_near_duplicates"]
+__all__ = ["COLOURS_BYTES", "MAX_DISTANCE", "Fingerprint", "fingerprint", "groups_of_near_duplicates"]
 
 MAX_DISTANCE = 4
 """Bits of 64 in which the hashes of one picture, scaled or saved anew, may differ."""
@@ -27,6 +27,8 @@ _BANDS = ((0, 11), (11, 22), (22, 33), (33, 44), (44, 54), (54, 64))
 _MAX_APART = 1000
 """Of more fingerprints with two equal bands, each is compared with its nearest only, to bound the time."""
 _COLOURS_SIDE = 4
+COLOURS_BYTES = 3 * _COLOURS_SIDE**2
+"""Of a fingerprint."""
 _HASH_SIZE = (9, 8)
 
 
@@ -63,7 +65,7 @@ def groups_of_near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[
     unique = sorted(set(fingerprints), key=lambda each: (each.hash, each.colours))
     place = {each: index for index, each in enumerate(unique)}
     hashes = np.array([each.hash for each in unique], np.uint64)
-    colours = np.frombuffer(b"".join(each.colours for each in unique), np.uint8).reshape(-1, 3 * _COLOURS_SIDE**2)
+    colours = np.frombuffer(b"".join(each.colours for each in unique), np.uint8).reshape(-1, COLOURS_BYTES)
     labels = _labels_of_groups(hashes, colours)
     groups: dict[int, list[int]] = {}
     for index, each in enumerate(fingerprints):

@@ -18,6 +18,7 @@ from systems.pixel_llm.data.distributions import Bar
 from systems.pixel_llm.data.duplicates import DuplicateGroup
 from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.inspection import Inspection
+from systems.pixel_llm.data.inspection_captions import CaptionsReport
 from systems.pixel_llm.data.inspection_checks import Check
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
@@ -148,16 +149,17 @@ def _charts(inspection: Inspection) -> list[_Chart]:
             ),
         ]  # fmt: skip
     if (captions := inspection.captions) is not None:
-        charts += [
-            _chart("Length of the captions, in words", captions.word_bars, note=""),
+        charts.append(_chart("Length of the captions, in words", captions.word_bars, note=""))
+    if isinstance(captions, CaptionsReport):
+        charts.append(
             _chart(
                 "Length of the captions, in tokens", captions.token_bars,
                 note=f"{f'{captions.cut_share:.1%} are' if captions.cut_share else 'None is'} cut at "
                 f"{captions.max_seq_len}; {captions.advised_max_seq_len} would do. A tokenizer trained on these "
                 f"captions has {captions.tokenizer_size:,} tokens.",
                 mark=(captions.max_seq_len, f"max_seq_len: {captions.max_seq_len}"),
-            ),
-        ]  # fmt: skip
+            )
+        )  # fmt: skip
     return charts
 
 
