@@ -127,6 +127,8 @@ def spoil(file, how):
         file.write_bytes(head + b"\n" + body.replace(b"[", b" [", 1))
     elif how == "older":
         file.write_bytes(json.dumps(json.loads(head) | {"version": 0}).encode() + b"\n" + body)
+    elif how == "program":
+        file.write_bytes(json.dumps(json.loads(head) | {"program": "0"}).encode() + b"\n" + body)
     elif how == "another pillow":
         file.write_bytes(json.dumps(json.loads(head) | {"pillow": "1.0"}).encode() + b"\n" + body)
     elif how in ("[" * 200_000, "text", "", "\0\n\0"):
@@ -139,7 +141,19 @@ def spoil(file, how):
         os.mkfifo(file)
 
 
-WAYS = ["cut", "one digit", "older", "another pillow", "[" * 200_000, "text", "", "\0\n\0", "a folder", "a pipe"]
+WAYS = [
+    "cut",
+    "one digit",
+    "older",
+    "program",
+    "another pillow",
+    "[" * 200_000,
+    "text",
+    "",
+    "\0\n\0",
+    "a folder",
+    "a pipe",
+]
 
 
 @pytest.mark.parametrize("how", WAYS, ids=lambda how: how[:9].strip("\0\n") or "nothing")

@@ -169,9 +169,10 @@ def _divide(
 
 def _groups(samples: list[Sample], data: Path, cache: ScanCache, *, num_workers: int | None) -> list[list[PicturePath]]:
     """The pictures that must not be divided."""
-    paths = list(dict.fromkeys(sample.image_path for sample in samples))
+    paths = [sample.image_path for sample in samples]
     groups = groups_of_coco_ids(paths)
     if len(paths) <= MAX_LOOKED_AT:
+        paths = list(dict.fromkeys(paths))
         return groups + groups_of_like_pictures(scan_shown(cache, paths, num_workers=num_workers))
     logger.info(
         "%d pictures are too many to look for like ones at every start, so a validation picture may be one of training "

@@ -24,13 +24,17 @@ _COCO_NAME = re.compile(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{12})", re.ASCII)
 
 def groups_of_coco_ids(paths: Iterable[PicturePath]) -> list[list[PicturePath]]:
     """The pictures that share an id, such as `COCO_val2014_000000391895.jpg` and `000000391895.jpg`, in order."""
-    by_id: dict[str, list[PicturePath]] = {}
+    by_id: dict[str, PicturePath | list[PicturePath]] = {}
     for path in paths:
         stem = path.name.rpartition(".")[0]
         # A million names: most of them need no more than this to be told apart.
         if stem[-_ID_DIGITS:].isdigit() and (match := _COCO_NAME.fullmatch(stem)):
-            by_id.setdefault(match[1], []).append(path)
-    return [group for group in by_id.values() if len(group) > 1]
+            others = by_id.setdefault(match[1], path)
+            if isinstance(others, list):
+                others.append(path)
+            elif others is not path:
+                by_id[match[1]] = [others, path]
+    return [group for group in by_id.values() if isinstance(group, list)]
 
 
 def groups_of_like_pictures(scanned: Sequence[ScannedPicture | BadPicture]) -> list[list[PicturePath]]:

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import PIL
 
+from systems.pixel_llm import __version__
 from systems.pixel_llm.data.cache_folder import CACHE_VARIABLE, cache_folder
 from systems.pixel_llm.data.duplicates import DIGEST_BYTES, file_digest
 from systems.pixel_llm.data.folder import shown
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "pixel-llm scan"
 VERSION = 1
-"""To be raised with every change after which a scan may find something else in the same file."""
+"""To be raised with every change after which a scan may find something else in the same file, within a release too."""
 
 MAX_BYTES = 1 << 30
 """Larger files are neither read nor written: some five million pictures."""
@@ -216,9 +217,9 @@ def _file_of(data: str) -> Path | None:
 
 
 def _head(data: str, body: bytes) -> dict[str, Any]:
-    """What the first line says. Another Pillow may decode what this one could not."""
-    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
-    return {"format": FORMAT, "version": VERSION, "pillow": PIL.__version__, "data": data, "digest": digest}
+    """What the first line says. Another Pillow, or another release of this package, may find something else."""
+    versions = {"version": VERSION, "program": __version__, "pillow": PIL.__version__}
+    return {"format": FORMAT, **versions, "data": data, "digest": hashlib.blake2b(body, digest_size=16).hexdigest()}
 
 
 def _read(file: Path, data: str) -> dict[str, _Entry]:
