@@ -50,6 +50,9 @@ LOADS: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
     "only an emoji": (A | {"a.txt": "🙂"}, {"a.jpg": ["🙂"]}),
     "joined emoji": (A | {"a.txt": "👩\u200d👩\u200d👧"}, {"a.jpg": ["👩\u200d👩\u200d👧"]}),
     "right to left": (A | {"a.txt": "حصان أحمر"}, {"a.jpg": ["حصان أحمر"]}),
+    "joiners alone": (A | {"a.txt": "\u200d\u200d"}, {"a.jpg": ["\u200d\u200d"]}),
+    "a mark of UTF-8 within": (A | {"a.txt": "a\ufeffcat"}, {"a.jpg": ["a\ufeffcat"]}),
+    "as long as a caption may be": (A | {"a.txt": "a" * 100_000}, {"a.jpg": ["a" * 100_000]}),
     "combining marks alone": (A | {"a.txt": "\u0301\u0302"}, {"a.jpg": ["\u0301\u0302"]}),
     "a list of captions": (A | manifest({"a.jpg": ["a cat", " one\ncat"]}), {"a.jpg": ["a cat", "one cat"]}),
     "x.JPG and x.jpg": ({"a.JPG": None} | manifest({"a.jpg": "a cat"}), {"a.JPG": ["a cat"]}),
@@ -105,6 +108,16 @@ PASSED_OVER: dict[str, tuple[dict[str, Any], dict[str, list[str]], str]] = {
         {"a.jpg": ["a"]},
         "no such",
     ),
+    "a name of endless accents": (
+        A | manifest({"a.jpg": "a", "e" + "\u0301\u0327" * 500_000 + ".jpg": "b"}),
+        {"a.jpg": ["a"]},
+        "1 with no such picture",
+    ),
+    "a name of endless folders": (
+        A | manifest({"a.jpg": "a", "x/" * 500_000 + "b.jpg": "b"}),
+        {"a.jpg": ["a"]},
+        "1 with no such picture",
+    ),
     "a name too long for a file": (
         A | manifest({"a.jpg": "a", "x" * 5000: "b"}),
         {"a.jpg": ["a"]},
@@ -115,6 +128,16 @@ PASSED_OVER: dict[str, tuple[dict[str, Any], dict[str, list[str]], str]] = {
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "latin-1 in a .txt": (A | {"a.txt": "grün".encode("latin-1")}, r"a\.txt is not text in UTF-8: .* at byte 2"),
     "latin-1 in a manifest": (A | manifest('{"a.jpg": "grün"}', "latin-1"), r"manifest\.json is not .* at byte 13"),
+    "UTF-16 without its mark": (
+        A | {"a.txt": "a hill".encode("utf-16-le")},
+        r"a\.txt .* NUL beside every letter.*UTF-8",
+    ),
+    "UTF-32": (A | {"a.txt": "a hill".encode("utf-32")}, r"a\.txt .* NUL beside every letter.*Save it as UTF-8"),
+    "UTF-16 without its mark in a manifest": (
+        A | manifest({"a.jpg": "a"}, "utf-16-be"),
+        r"manifest\.json .* NUL beside every letter",
+    ),
+    "bytes of a picture": (A | {"a.txt": b"\xff\xd8\xff\xe0\0\x10JFIF"}, r"a\.txt is not text in UTF-8: .* at byte 0"),
     "half a UTF-16": (A | {"a.txt": b"\xff\xfea\0\0"}, r"a\.txt is not text in UTF-8: truncated data at byte 4"),
     "a lone surrogate": (A | manifest('{"a.jpg": "\\ud800"}'), r"Half a character .* at the key 'a\.jpg'"),
     "a lone surrogate in a name": (A | manifest('{"\\udfff.jpg": "a"}'), r"'\\udfff\.jpg' .* cannot be a file name"),
@@ -141,6 +164,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a drive": (A | manifest({"C:\\a.jpg": "a"}), r"is absolute"),
     "a share": (A | manifest({"\\\\server\\a.jpg": "a"}), r"is absolute"),
     "NUL in a name": (A | manifest({"a\0.jpg": "a"}), r"cannot be a file name"),
+    "a long name that is absolute": (A | manifest({"/" + "a" * 100_000: "a"}), r"'/aaa.*aaa\.\.\.' .* is absolute"),
+    "a long name with an odd value": (
+        A | manifest({"a" * 100_000: 7}),
+        r"at the key 'aaa.*aaa\.\.\.': .*found a number",
+    ),
+    "a long key given twice": (
+        A | manifest('{"%s": "a", "%s": "b"}' % (("k" * 100_000,) * 2)),
+        r"'kkk.*k\.\.\.' twice",
+    ),
+    "a tab in what the table's reader says": (
+        A | {"x.tsv": 'image\ttext\na.jpg\t"a"b\n'},
+        r"x\.tsv cannot be .*'\\t' expected",
+    ),
+    "columns of control characters": (A | {"x.csv": "\x1b[31m,\0\n1,2\n"}, r"found '\\x1b\[31m', '\\x00'"),
+    "columns without end": (
+        A | {"x.csv": ",".join(f"{number:0100}" for number in range(900))},
+        r"found '000.*\.\.\.', \.\.\.\. S",
+    ),
+    "keys without end": (
+        A | {"x.jsonl": '{"image": "a.jpg", "text": "a"}\n' + json.dumps({str(n): 1 for n in range(90_000)})},
+        r"line 2, lacks the key 'image'; it has '0', '1', .*, \.\.\.\. Add",
+    ),
     "two files that a name could mean": (
         {"a.JPG": None, "a.Jpg": None} | manifest({"a.jpg": "a"}),
         r"a\.jpg could mean a\.JPG or a\.Jpg",

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,15 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.keep.mkdir(parents=True, exist_ok=True)
     for name in formats_without_maker():
         print(f"note: nothing writes files of the format {name!r} yet, so it is not fuzzed")
-    return _Run(options, [known[name] for name in chosen]).run()
+    # In memory, where it is there: the files of a case are written and read some thousand times a second.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pixel-llm-fuzz-", dir=memory, ignore_cleanup_errors=True) as place:
+        return _Run(options, [known[name] for name in chosen], place).run()
 
 
 class _Run:
     """The workers and what is known of them."""
 
-    def __init__(self, options: argparse.Namespace, targets: list[Target]) -> None:
+    def __init__(self, options: argparse.Namespace, targets: list[Target], place: str) -> None:
         self.options = options
         self.targets = targets
+        self.place = place
         self.started = time.monotonic()
         self.cut_off = [0] * len(targets)
         """Failures that ended a worker, by target."""
@@ -118,7 +123,8 @@ class _Run:
             target=work,
             args=(board, self.targets),
             kwargs={
-                "seed": self.options.seed, "keep": self.options.keep, "errors": errors, "first_target": first_target,
+                "seed": self.options.seed, "keep": self.options.keep, "errors": errors, "place": self.place,
+                "first_target": first_target,
             },
             daemon=True,
         )  # fmt: skip

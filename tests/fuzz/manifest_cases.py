@@ -81,11 +81,11 @@ TOKENS = (*_TEXT_TOKENS, b"\xff\xfe", b"\xfe\xff", b"\xff", b"\xc0\x80", b"\xed\
 
 
 def _name(rng: random.Random) -> str:
-    return rng.choice(GOOD_NAMES if rng.random() < 0.92 else ODD_NAMES)
+    return rng.choice(GOOD_NAMES if rng.random() < 0.97 else ODD_NAMES)
 
 
 def _caption(rng: random.Random) -> str:
-    return rng.choice(GOOD_CAPTIONS if rng.random() < 0.92 else ODD_CAPTIONS)
+    return rng.choice(GOOD_CAPTIONS if rng.random() < 0.95 else ODD_CAPTIONS)
 
 
 def _json(value: str, rng: random.Random) -> str:

@@ -55,10 +55,9 @@ class Target(Protocol):
 
 
 @contextmanager
-def data_folder() -> Iterator[Path]:
+def data_folder(place: str | None = None) -> Iterator[Path]:
     """A folder as `manifest_cases` tells, with files beside it that must stay out of reach."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="pixel-llm-fuzz-", dir=place) as outside:
+    with tempfile.TemporaryDirectory(dir=place) as outside:
         data = Path(outside, "data")
         for name in ("a.jpg", "sub/b.JPG", "2_x/a.png"):
             (data / name).parent.mkdir(exist_ok=True, parents=True)
@@ -172,19 +171,31 @@ class _Heard(logging.Handler):
         _check_message(record.getMessage())
 
 
-_LOGGER = logging.getLogger("systems.pixel_llm")
-_HEARD = _Heard()
+@contextmanager
+def _what_is_logged_is_checked() -> Iterator[None]:
+    """Inside, the package's log goes nowhere else."""
+    logger, heard = logging.getLogger("systems.pixel_llm"), _Heard()
+    before = logger.level, logger.propagate
+    logger.addHandler(heard)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(heard)
+        logger.propagate = before[1]
+        logger.setLevel(before[0])
 
 
 def _read(folder: Path, caption_format: str, manifest: str | None, options: dict[str, str]) -> bool:
-    if _HEARD not in _LOGGER.handlers:
-        _LOGGER.addHandler(_HEARD)
-        _LOGGER.propagate = False
-        _LOGGER.setLevel(logging.INFO)
     try:
-        reading = read_folder(
-            folder, caption_format, None if manifest is None else folder / manifest, options=ReaderOptions(**options)
-        )
+        with _what_is_logged_is_checked():
+            reading = read_folder(
+                folder,
+                caption_format,
+                None if manifest is None else folder / manifest,
+                options=ReaderOptions(**options),
+            )
     except (DatasetError, ConfigError) as error:
         _check_message(str(error))
         return False

@@ -77,13 +77,13 @@ def make_case(target: Target, seed: int, number: int) -> Case:
 
 
 def work(
-    board: Board, targets: Sequence[Target], *, seed: int, keep: Path, errors: Path, first_target: int = 0
+    board: Board, targets: Sequence[Target], *, seed: int, keep: Path, errors: Path, place: str, first_target: int = 0
 ) -> None:
     """Run cases until told to end by SIGTERM, or until all numbers are through."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the watcher ends it
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stop.append(number))
-    with errors.open("a+b") as stream, data_folder() as folder:
+    with errors.open("a+b") as stream, data_folder(place) as folder:
         os.dup2(stream.fileno(), 2)  # what decoders print
         faulthandler.enable(stream)
         faulthandler.register(signal.SIGUSR1, stream, all_threads=False)

@@ -94,6 +94,13 @@ class TestJsonl:
         with pytest.raises(DatasetError, match=r"expected 'sad', found 'image', 'said'\. Did you mean 'said'\?"):
             read(folder, "x.jsonl", content, caption_column="sad")
 
+    @pytest.mark.parametrize("name", ["\x1b[31m", "\0", "\u202e"])
+    def test_columns_of_control_characters_are_told_without_harm(self, folder, name):
+        content = lines({name: "a.jpg", "text": "x"})
+        with pytest.raises(DatasetError, match="Known names: ") as caught:
+            read(folder, "x.jsonl", content, image_column="picture_file")
+        assert str(caught.value).isprintable()
+
     def test_one_column_for_both(self, folder):
         with pytest.raises(DatasetError, match="has 'image' for both"):
             read(folder, "x.jsonl", lines({"image": "a.jpg"}), caption_column="image")

@@ -73,11 +73,18 @@ def decode_text(data: bytes, *, name: str) -> str:
     """
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{name} is not text in UTF-8: {error.reason} at byte {error.start}. Save it as UTF-8."
         ) from error
+    # Wide characters without their mark are valid UTF-8, and would be read as letters with a space after each.
+    if text.count("\0") * 3 > len(text) and any(map(str.isalnum, text)):
+        raise DatasetError(
+            f"{name} is not text in UTF-8: it has a NUL beside every letter, as UTF-16 or UTF-32 without a mark. Save "
+            "it as UTF-8."
+        )
+    return text
 
 
 def clean_caption(text: str, *, where: str) -> str:

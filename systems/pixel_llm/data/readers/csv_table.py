@@ -102,8 +102,9 @@ def _records(text: str, separator: str, *, path: Path) -> Iterator[tuple[int, li
         except StopIteration:
             return
         except csv.Error as error:
+            reason = str(error).replace("\t", "\\t")
             raise DatasetError(
-                f"{shown(path)} cannot be read as a table: {shown(str(error))}, in the row that begins at line {line}. "
+                f"{shown(path)} cannot be read as a table: {shown(reason)}, in the row that begins at line {line}. "
                 "Look there for a quote that is not closed or not doubled."
             ) from error
         if len(fields) > 1 or any(map(str.strip, fields)):
