@@ -167,7 +167,8 @@ def _webdataset_sides(photographs: Photographs, work: Path, *, batch_size: int, 
     count = min(4 * num_workers, len(photographs.files))
     shards = [str(work / f"{number:04}.tar") for number in range(count)]
     for number, shard in enumerate(shards):
-        with tarfile.open(shard, "w") as tar:
+        # Dereferenced: the same picture under two names is two members, not a member and a link.
+        with tarfile.open(shard, "w", dereference=True) as tar:
             # In order, so that without workers the pictures come as in the folder.
             for file in photographs.files[_part(number, count, len(photographs.files))]:
                 tar.add(file, file.name)

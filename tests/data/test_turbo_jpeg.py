@@ -7,6 +7,7 @@ from PIL import Image
 
 from systems.pixel_llm.data import turbo_jpeg
 from systems.pixel_llm.data.images import open_image, open_pixels
+from systems.pixel_llm.data.transforms import scaled
 from systems.pixel_llm.errors import DatasetError
 
 SIZES = [None, (30, 40), (100, 100)]
@@ -63,10 +64,18 @@ def test_a_damaged_file_is_refused_in_the_very_same_words(tmp_path: Path) -> Non
     assert str(by_pixels.value) == str(by_picture.value)
 
 
-def test_a_scale_keeps_a_margin_above_the_size_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_picture_is_never_decoded_to_less_than_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     photograph(1000, 800).save(path)
-    found = {side: open_pixels(path, at_least=(side, side)).shape[1:] for side in (80, 81, 160, 161, 320, 321)}
+    found = {side: open_pixels(path, at_least=(side, side)).shape[1:] for side in (100, 101, 200, 201, 400, 401)}
     assert found == {
-        80: (100, 125), 81: (200, 250), 160: (200, 250), 161: (400, 500), 320: (400, 500), 321: (800, 1000),
+        100: (100, 125), 101: (200, 250), 200: (200, 250), 201: (400, 500), 400: (400, 500), 401: (800, 1000),
     }  # fmt: skip
+
+
+def test_decoded_smaller_it_looks_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    photograph(640, 480).save(path, quality=90)
+    whole, part = (scaled(open_pixels(path, at_least=size), (224, 224)) for size in (None, (224, 224)))
+    error = np.mean((whole.astype(float) - part) ** 2)
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) > 38

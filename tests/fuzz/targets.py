@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from systems.pixel_llm.data.images import examine_image, open_image
+from systems.pixel_llm.data.images import examine_image, open_image, open_pixels
+from systems.pixel_llm.data.picture_path import PackedPicture, open_picture_bytes
 from systems.pixel_llm.data.readers.registry import READERS
 from systems.pixel_llm.data.samples import ReaderOptions, read_folder
 from systems.pixel_llm.errors import ConfigError, DatasetError
@@ -104,6 +105,11 @@ class _Pictures:
             raise Wrong("examined, it has other pixels")
         if (facts.width, facts.height) != picture.size:
             raise Wrong("examined, it has another size", f"{facts} {picture.size}")
+        for at_least in (None, (9, 7)):
+            if not np.array_equal(
+                open_pixels(path, at_least=at_least).transpose(1, 2, 0), np.asarray(open_image(path, at_least=at_least))
+            ):
+                raise Wrong("the quick way, it has other pixels", str(at_least))
         return True
 
 
@@ -205,6 +211,10 @@ def _read(folder: Path, caption_format: str, manifest: str | None, options: dict
     for sample in reading.samples:
         if not os.path.realpath(str(sample.image_path)).startswith(real_folder + os.sep):
             raise Wrong("a picture outside the folder", str(sample.image_path))
+        if isinstance(sample.image_path, PackedPicture):
+            with open_picture_bytes(sample.image_path) as file:
+                if len(file.read()) != sample.image_path.size:
+                    raise Wrong("a packed picture of another size", repr(sample.image_path))
         if not sample.captions:
             raise Wrong("a sample without a caption")
         for caption in sample.captions:

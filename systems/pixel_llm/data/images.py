@@ -9,7 +9,6 @@ that, then the conversion to RGB, which this module does itself where Pillow wou
 same and also tells what the file is.
 """
 
-import math
 import os
 import threading
 import warnings
@@ -37,9 +36,6 @@ PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _STRIP_PIXELS = 2**18
 """Pictures are converted in strips of about this size, so that what is needed in between stays small."""
 
-SCALE_MARGIN = 1.25
-"""How much larger than asked for a JPEG is decoded at the least, so that scaling down hides how."""
-
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,7 +53,7 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
     """The picture as PIL RGB, fully decoded, turned as its EXIF says; of an animation, the first frame.
 
     `at_least=(height, width)` tells that the picture will be scaled down to that size: a JPEG that is far larger is
-    then decoded at 1/2, 1/4 or 1/8, never to less than `SCALE_MARGIN` times that size. It is several times faster.
+    then decoded at 1/2, 1/4 or 1/8, never to less than that size. It is several times faster.
 
     Raises:
         DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
@@ -182,7 +178,7 @@ def _scale(image: Image.Image, at_least: tuple[int, int] | None) -> int:
     """1, 2, 4 or 8: the part of its size, one such part, at which a picture, not decoded yet, can be decoded."""
     if at_least is None or image.format != "JPEG":
         return 1
-    height, width = (math.ceil(SCALE_MARGIN * side) for side in at_least)
+    height, width = at_least
     if _turn_before_decoding(image) in _SIDEWAYS:
         height, width = width, height
     room = min(image.height // height, image.width // width)

@@ -102,7 +102,7 @@ class PictureLoader:
         waiting: deque[_Filling] = deque()
         try:
             for batch in batches:
-                waiting.append(_Filling(self.dataset, batch, epoch, pool=pool))
+                waiting.append(_Filling(self.dataset, batch, epoch, pool=pool, num_threads=self.num_workers or 0))
                 if len(waiting) > (self.batches_ahead or 0):
                     yield waiting.popleft().finished()
             while waiting:
@@ -135,62 +135,70 @@ class _Filling:
     """One batch on its way: its memory, and who still writes into it."""
 
     def __init__(
-        self, dataset: ImageCaptionDataset, order: EpochOrder, epoch: int, *, pool: ThreadPoolExecutor | None
+        self,
+        dataset: ImageCaptionDataset,
+        order: EpochOrder,
+        epoch: int,
+        *,
+        pool: ThreadPoolExecutor | None,
+        num_threads: int = 0,
     ) -> None:
         self._dataset, self._order, self._epoch = dataset, order, epoch
         assert dataset.preprocessing is not None
         shape = (len(order.samples), 3, *dataset.preprocessing.image_size)
         self._images = torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         self._rows: NDArray[np.uint8] = self._images.numpy()
-        self._jobs: list[Future[BadPicture | None]] = []
+        self._found: list[BadPicture | None] = [None] * len(order.samples)
+        self._waiting_rows = iter(range(len(order.samples)))
+        self._jobs: list[Future[None]] = []
         is_kept = dataset.cache is not None and not dataset.augment
         self._is_copied = is_kept and dataset.cache is not None and dataset.cache.take(order.samples, self._rows)
         if pool is not None and not self._is_copied:
-            self._jobs = [pool.submit(self._fill, row) for row in range(len(order.samples))]
+            # Each thread takes the next row that waits: a job a row would cost more in handing over.
+            self._jobs = [pool.submit(self._fill_rows) for _ in range(min(num_threads, len(order.samples)))]
 
     def finished(self) -> CaptionBatch:
         """The batch, when all of it is there."""
-        if self._is_copied:
-            found: list[BadPicture | None] = [None] * len(self._rows)
-        elif self._jobs:
+        if self._jobs:
             try:
-                found = [job.result() for job in self._jobs]
+                for job in self._jobs:
+                    job.result()
             except BaseException:
                 self.cancel()
                 raise
-        else:
-            found = [self._fill(row) for row in range(len(self._rows))]
-        good = [row for row, bad in enumerate(found) if bad is None]
+        elif not self._is_copied:
+            self._fill_rows()
+        good = [row for row, bad in enumerate(self._found) if bad is None]
         samples, draws = self._order.samples.tolist(), self._order.draws.tolist()
         captions = [self._dataset.captions_of(samples[row], epoch=self._epoch, draw=draws[row]) for row in good]
         names = self._dataset.samples.names
         batch: CaptionBatch = {
-            "images": self._images if len(good) == len(found) else self._images[good],
+            "images": self._images if len(good) == len(self._found) else self._images[good],
             "captions": [caption for of_picture in captions for caption in of_picture],
             "image_paths": [names[samples[row]] for row in good],
         }
         if self._dataset.caption_choice == "all":
             counts = torch.tensor([len(of_picture) for of_picture in captions], dtype=torch.int64)
             batch["caption_image_index"] = torch.arange(len(good)).repeat_interleave(counts)
-        if bad_pictures := [bad for bad in found if bad is not None]:
+        if bad_pictures := [bad for bad in self._found if bad is not None]:
             batch["bad_pictures"] = bad_pictures
         return batch
 
     def cancel(self) -> None:
         """Begin nothing more of it."""
-        for job in self._jobs:
-            job.cancel()
+        for _ in self._waiting_rows:
+            pass
 
-    def _fill(self, row: int) -> BadPicture | None:
-        """Decode one picture into its row."""
-        sample, draw = int(self._order.samples[row]), int(self._order.draws[row])
-        try:
-            self._rows[row] = self._dataset.pixels(sample, epoch=self._epoch, draw=draw)
-        except DatasetError as error:
-            if self._dataset.on_bad_sample == "skip":
-                return BadPicture(self._dataset.samples.names[sample], str(error))
-            raise DatasetError(f"{error} (on_bad_sample='skip' leaves such pictures out.)") from error
-        return None
+    def _fill_rows(self) -> None:
+        """Decode pictures into their rows until none waits."""
+        for row in self._waiting_rows:
+            sample, draw = int(self._order.samples[row]), int(self._order.draws[row])
+            try:
+                self._rows[row] = self._dataset.pixels(sample, epoch=self._epoch, draw=draw)
+            except DatasetError as error:
+                if self._dataset.on_bad_sample != "skip":
+                    raise DatasetError(f"{error} (on_bad_sample='skip' leaves such pictures out.)") from error
+                self._found[row] = BadPicture(self._dataset.samples.names[sample], str(error))
 
 
 def _pictures_per_second(

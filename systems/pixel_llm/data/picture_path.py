@@ -22,6 +22,8 @@ __all__ = ["MAX_PACKED_BYTES", "ContentStamp", "PackedPicture", "PicturePath", "
 MAX_PACKED_BYTES = 1 << 28
 """A packed picture above this (256 MiB) is refused: it is read whole, and no picture needs as much."""
 
+_READ_WHOLE_BYTES = 1 << 25
+
 
 @dataclass(frozen=True, slots=True)
 class PackedPicture:
@@ -88,7 +90,7 @@ def content_stamp(picture: PicturePath) -> ContentStamp:
 
 @contextmanager
 def open_picture_bytes(picture: PicturePath) -> Iterator[BinaryIO]:
-    """The bytes of a picture as a file that can be read and sought in.
+    """The bytes of a picture as a file that can be read and sought in; in memory where they are not very many.
 
     Only regular files are opened: a pipe would block, a device would never end.
 
@@ -100,8 +102,9 @@ def open_picture_bytes(picture: PicturePath) -> Iterator[BinaryIO]:
     where = picture.container if isinstance(picture, PackedPicture) else picture
     size = _size_of_file(where, shown(picture))
     if not isinstance(picture, PackedPicture):
-        with open(where, "rb") as file:  # noqa: PTH123
-            yield file
+        with open(where, "rb", buffering=0 if size <= _READ_WHOLE_BYTES else -1) as file:  # noqa: PTH123
+            # A decoder reads the head in many small steps: from memory they cost a tenth less of the whole picture.
+            yield io.BytesIO(_read(file, size)) if isinstance(file, io.FileIO) else file
         return
     if not 0 < picture.size <= MAX_PACKED_BYTES or not 0 <= picture.offset <= size - picture.size:
         raise DatasetError(
@@ -111,6 +114,14 @@ def open_picture_bytes(picture: PicturePath) -> Iterator[BinaryIO]:
     with open(where, "rb") as file:  # noqa: PTH123
         file.seek(picture.offset)
         yield io.BytesIO(file.read(picture.size))
+
+
+def _read(file: io.FileIO, size: int) -> bytes:
+    """The whole of a file that had `size` bytes a moment ago, and no more than is read at once if it grows."""
+    data = file.read(size + 1)
+    while len(data) <= _READ_WHOLE_BYTES and (more := file.read(_READ_WHOLE_BYTES)):
+        data += more
+    return data
 
 
 def _size_of_file(path: str | os.PathLike[str], name: str) -> int:

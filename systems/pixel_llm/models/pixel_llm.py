@@ -129,7 +129,7 @@ class PixelLLM(nn.Module):
             scale, shift = 1 / (255 * std), -mean / std
             self._normaliser = wanted, scale.float().to(images.device), shift.float().to(images.device)
         _, scale, shift = self._normaliser
-        return torch.addcmul(shift, images.float(), scale)
+        return images.float().mul_(scale).add_(shift)
 
     def decode(
         self,

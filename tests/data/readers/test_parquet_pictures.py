@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -353,3 +355,20 @@ def test_whatever_byte_is_wrong(flipped, flips):
         assert Path(picture.path).is_relative_to(data / "x.parquet")
         assert ".." not in Path(picture.path).parts
         assert sample.captions
+
+
+def test_a_file_that_contradicts_itself_does_not_end_the_process(tmp_path):
+    """Found by the fuzz: to ask such a file for the size of one column makes pyarrow abort."""
+    pytest.importorskip("pyarrow", reason="needs pyarrow, the extra `parquet`")
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(Path(__file__).with_name("damaged") / "contradicts_itself.parquet", data)
+    code = (
+        "from systems.pixel_llm.data.samples import read_folder\n"
+        "from systems.pixel_llm.errors import DatasetError\n"
+        f"try: print(len(read_folder({str(data)!r}, 'parquet').samples))\n"
+        "except DatasetError as error: print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
