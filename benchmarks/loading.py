@@ -2,8 +2,9 @@
 
 Two kinds of picture, at 224 px: about 640 x 480 in batches of 32, and 12 megapixels in batches of 8. A timed figure is
 a whole pass over the files, with worker processes running already and the files in the page cache; normalising and the
-copy to the device are counted in for all. Sides take turns in every round. Of a library with several settings the
-fastest counts.
+copy to the device are counted in for all, on one thread, since the threads of a parallel sum keep spinning for a while
+and take the cores from whoever decodes the next batch. Sides take turns in every round. Of a library with several
+settings the fastest counts.
 
 Before timing: every side gives the pictures of the PIL path, in its order; and ours, which decodes a JPEG at a smaller
 scale where that is enough, is compared with a full decode through the same resize.
@@ -59,6 +60,7 @@ def run(*, rounds: int, small: bool = False) -> dict[str, Any]:
     if not small:
         num_photographs = max(num_photographs, BATCHES_A_WORKER * num_workers * BATCH_SIZE)
         num_large = max(num_large, BATCHES_A_WORKER * num_workers * BATCH_SIZE_LARGE)
+    torch.set_num_threads(1)
     if missing := missing_rivals():
         print(f"  not installed, and so left out: {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as folder:

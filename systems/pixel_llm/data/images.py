@@ -59,7 +59,8 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
         DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
             names it and says what to do.
     """
-    with _decoded(_picture(path), at_least) as (image, _):
+    with _opened(_picture(path)) as (_, image):
+        _decode(_picture(path), image, _scale(image, at_least))
         return to_rgb(_upright(image))
 
 
@@ -70,13 +71,11 @@ def open_pixels(path: str | os.PathLike[str], *, at_least: tuple[int, int] | Non
         DatasetError: for the same files as `open_image`, in the same words.
     """
     with _opened(_picture(path)) as (file, image):
-        scale = _scale(image, at_least)
-        if _turn_before_decoding(image) is None:
-            quick = quick_pixels(file, image, scale=scale)
-            if quick is not None:
-                return quick.transpose(2, 0, 1)
-        _decode(_picture(path), image, scale)
-        return np.array(to_rgb(_upright(image))).transpose(2, 0, 1)
+        pixels = _quick_pixels(file, image, at_least)
+        if pixels is None:
+            _decode(_picture(path), image, _scale(image, at_least))
+            pixels = np.array(to_rgb(_upright(image)))
+        return pixels.transpose(2, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,39 +105,34 @@ def examine_image(
     Raises:
         DatasetError: for the same files as `open_image`, in the same words.
     """
-    with _decoded(_picture(path), at_least) as (image, stored):
-        turn = _turn_of(image)
-        picture = to_rgb(_upright(image))
-        if picture is image and image.format == "GIF":
-            picture = image.copy()  # looking for a second picture in the file may spoil the pixels of the first
-        width, height = reversed(stored.size) if turn in _SIDEWAYS else stored.size
+    with _opened(_picture(path)) as (file, image):
+        mode, (width, height), is_16_bit = image.mode, image.size, _is_16_bit(image)
+        pixels = _quick_pixels(file, image, at_least)
+        if pixels is not None:
+            turn, picture = None, Image.fromarray(pixels)
+        else:
+            _decode(_picture(path), image, _scale(image, at_least))
+            turn, picture = _turn_of(image), to_rgb(_upright(image))
+            if picture is image and image.format == "GIF":
+                picture = image.copy()  # looking for a second picture in the file may spoil the pixels of the first
+        if turn in _SIDEWAYS:
+            width, height = height, width
         return picture, PictureFacts(
             kind=image.format or "",
-            mode=stored.mode,
+            mode=mode,
             width=width,
             height=height,
             is_turned=turn is not None,
-            is_16_bit=stored.is_16_bit,
+            is_16_bit=is_16_bit,
             is_animated=_is_animated(image),
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stored:
-    """What is known of a picture before it is decoded, perhaps at a smaller scale."""
-
-    mode: str
-    size: tuple[int, int]
-    is_16_bit: bool
-
-
-@contextmanager
-def _decoded(path: PicturePath, at_least: tuple[int, int] | None) -> Iterator[tuple[Image.Image, _Stored]]:
-    """The picture of a file, decoded, and how it was stored. Whatever fails, inside too, is a DatasetError."""
-    with _opened(path) as (_, image):
-        stored = _Stored(mode=image.mode, size=image.size, is_16_bit=_is_16_bit(image))
-        _decode(path, image, _scale(image, at_least))
-        yield image, stored
+def _quick_pixels(file: BinaryIO, image: Image.Image, at_least: tuple[int, int] | None) -> NDArray[np.uint8] | None:
+    """uint8 [h, w, 3] of an opened picture that needs no turn, None where it must be decoded by Pillow."""
+    if image.format != "JPEG" or _turn_of(image) is not None:
+        return None
+    return quick_pixels(file, image, scale=_scale(image, at_least))
 
 
 def _decode(path: PicturePath, image: Image.Image, scale: int) -> None:
@@ -179,15 +173,10 @@ def _scale(image: Image.Image, at_least: tuple[int, int] | None) -> int:
     if at_least is None or image.format != "JPEG":
         return 1
     height, width = at_least
-    if _turn_before_decoding(image) in _SIDEWAYS:
+    if _turn_of(image) in _SIDEWAYS:  # the EXIF note of a JPEG stands before its pixels: to read it decodes nothing
         height, width = width, height
     room = min(image.height // height, image.width // width)
     return next(scale for scale in (8, 4, 2, 1) if scale <= max(1, room))
-
-
-def _turn_before_decoding(image: Image.Image) -> Image.Transpose | None:
-    """The turn of a JPEG, whose EXIF note stands before its pixels: to read it decodes nothing."""
-    return _turn_of(image) if image.format == "JPEG" else None
 
 
 def _picture(path: str | os.PathLike[str]) -> PicturePath:

@@ -72,7 +72,7 @@ class DataOptions(MixOptions):
     batch_size: int = 32
     """Pictures a training step."""
     num_workers: int | None = None
-    """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring for a second."""
+    """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring, for half a second."""
     cache: bool = False
     """Keep decoded pictures in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs
     find them. Without this they are kept in memory, up to 1 GiB."""

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_THREADS = 16
 _BATCHES_AHEAD = 4
-_MEASURED_SECONDS = 1.0
-_MEASURED_PICTURES = 32
+_MEASURED_SECONDS = 0.5
+_MEASURED_PICTURES = 16
 _LEAST_GAIN = 1.1
 """More threads are taken only where they are faster by this much."""
 
