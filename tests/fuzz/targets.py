@@ -211,7 +211,7 @@ def _read(folder: Path, caption_format: str, manifest: str | None, options: dict
     for sample in reading.samples:
         if not os.path.realpath(str(sample.image_path)).startswith(real_folder + os.sep):
             raise Wrong("a picture outside the folder", str(sample.image_path))
-        if isinstance(sample.image_path, PackedPicture):
+        if isinstance(sample.image_path, PackedPicture) and sample.image_path.size:  # an empty one is a bad picture
             with open_picture_bytes(sample.image_path) as file:
                 if len(file.read()) != sample.image_path.size:
                     raise Wrong("a packed picture of another size", repr(sample.image_path))
