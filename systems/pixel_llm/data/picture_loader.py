@@ -87,14 +87,16 @@ class PictureLoader:
         batches = (EpochOrder(*(column[first : first + self.batch_size] for column in order)) for first in starts)
         if self.num_workers is None:
             self.num_workers = self._measured_num_workers()
-        if self.num_workers == 0:
-            for batch in batches:
-                yield _Filling(self.dataset, batch, epoch, pool=None).finished()
-        else:
-            with ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures") as pool:
-                yield from self._read_ahead(batches, epoch, pool)
-        if self.dataset.cache is not None:
-            self.dataset.cache.flush()
+        try:
+            if self.num_workers == 0:
+                for batch in batches:
+                    yield _Filling(self.dataset, batch, epoch, pool=None).finished()
+            else:
+                with ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures") as pool:
+                    yield from self._read_ahead(batches, epoch, pool)
+        finally:  # also where the run ends in the middle of the epoch, which may be hours of decoding
+            if self.dataset.cache is not None:
+                self.dataset.cache.flush()
 
     def _read_ahead(
         self, batches: Iterator[EpochOrder], epoch: int, pool: ThreadPoolExecutor
