@@ -142,7 +142,7 @@ def test_what_was_decoded_is_kept_for_later_runs_where_an_epoch_ends_early(
 
 def test_threads_are_chosen_by_decoding(tiny_picture_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = ImageCaptionDataset(tiny_picture_folder(count=130), image_size=(8, 8))
-    monkeypatch.setattr("systems.pixel_llm.data.picture_loader.usable_cores", lambda: 2)
+    monkeypatch.setattr("systems.pixel_llm.data.picture_loader.default_threads", lambda: 2)
     rates = {1: 100.0, 2: 105.0}
     monkeypatch.setattr(
         "systems.pixel_llm.data.picture_loader._pictures_per_second", lambda _, rows, count, seconds: rates[count]
