@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from systems.pixel_llm.data.threads import usable_cores
+
 __all__ = ["describe_machine", "print_table", "usable_cores", "write_json"]
 
 _PACKAGES = (
@@ -30,11 +32,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for first, *others in lines:
         cells = [first.ljust(widths[0]), *(each.rjust(width) for each, width in zip(others, widths[1:], strict=True))]
         print("  " + "  ".join(cells).rstrip())
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:

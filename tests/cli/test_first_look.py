@@ -86,7 +86,16 @@ def test_what_is_wrong_is_a_line_each_and_where_to_see_more(pixel_llm, in_tmp_pa
     assert lines[1].startswith(FEW.format(12))
     assert "1 of 12 pictures (8.3 %) is unreadable. Training leaves them out and lists them" in lines[2]
     assert "4 of 12 captions (33.3 %) are suspicious" in lines[3]
-    assert lines[-1] == f"To see which, and more: pixel-llm inspect '{folder}'"
+    assert lines[-1] == f"To see which, and more: pixel-llm inspect '{folder}' --image-size 32"
+
+
+def test_the_command_for_more_reads_the_data_as_training_does(pixel_llm, in_tmp_path):
+    folder = write_photographs(in_tmp_path / "data", range(12))
+    words = ["--format", "text", "--captions-per-file", "lines", "--weights", "0.5"]
+    advised = look(pixel_llm("train", folder, *words, TINY, "--max-seq-len", "64", "--out", "run"))[-1]
+    given = " ".join([*words, "--image-size", "32", "--max-seq-len", "64"])
+    assert advised == f"To see which, and more: pixel-llm inspect {folder} {given}"
+    assert pixel_llm("inspect", folder, *given.split()).status == 0
 
 
 def test_leaks_into_validation_data_of_its_own_are_told(pixel_llm, in_tmp_path):
@@ -97,7 +106,7 @@ def test_leaks_into_validation_data_of_its_own_are_told(pixel_llm, in_tmp_path):
     assert ended.status == 0
     (line,) = [line for line in look(ended) if "warning: validation: " in line]
     assert "1 of 4 validation pictures (25 %) is nearly or quite the same as one in training" in line
-    assert look(ended)[-1].endswith(f"pixel-llm inspect {folder} --val {val}")
+    assert look(ended)[-1].endswith(f"pixel-llm inspect {folder} --val {val} --image-size 32")
 
 
 def test_a_run_that_goes_on_is_not_told_again(pixel_llm, pictures):

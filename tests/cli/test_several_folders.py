@@ -95,7 +95,7 @@ def test_a_folder_inside_another_is_not_trained_on_twice(pixel_llm, folders):
         "warning: photos/best is inside photos: the 5 pictures that both have count as part of the inner" in ended.err
     )
     sides = read("photos", "photos/best", "--weights", "1,3")
-    assert from_folder(sides.train + sides.validation) == {"photos": 12, "photos/best": 5}
+    assert from_folder([*sides.train, *sides.validation]) == {"photos": 12, "photos/best": 5}
     assert weights_by_folder(sides) == {"photos": {1}, "best": {3}}
     train, _ = split_samples(read("photos/best", "--val", "drawings").train, dataset_dir="photos/best", fraction=0.1)
     assert [sample for sample in sides.train if sample.image_path.parent.name == "best"] == train

@@ -104,7 +104,7 @@ def test_a_caption_a_line(pictures):
     for path in pictures.glob("*.txt"):
         path.write_text("a square\none square\n")
     train, val = divided(pictures, "--captions-per-file", "lines")
-    assert {len(sample.captions) for sample in train + val} == {2}
+    assert {len(sample.captions) for sample in (*train, *val)} == {2}
 
 
 @pytest.mark.parametrize(

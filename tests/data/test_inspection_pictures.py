@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from systems.pixel_llm.data.inspection_pictures import (
     scan_pictures,
     sizes_of,
 )
+from systems.pixel_llm.data.near_duplicates import MAX_DISTANCE
 from systems.pixel_llm.errors import DatasetError
 
 
@@ -40,6 +42,18 @@ def test_pictures_come_back_in_order_with_their_true_size(tiny_picture_folder):
     assert {(each.facts.width, each.facts.height) for each in found} == {(400, 300)}  # JPEGs are decoded smaller
     assert {each.facts.kind for each in found} == {"JPEG", "PNG", "WEBP"}
     assert sum(seen) == 40
+
+
+def test_a_small_jpeg_looks_like_the_same_picture_in_another_kind_of_file(tmp_path):
+    generator = np.random.default_rng(0)
+    for side in (100, 128, 200):
+        for number in range(8):
+            spots = Image.fromarray(generator.integers(0, 256, (12, 12, 3), np.uint8))
+            picture = spots.resize((side, side), Image.Resampling.BICUBIC)
+            paths = saved(tmp_path, f"{number}.jpg", picture, quality=90), saved(tmp_path, f"{number}.png", picture)
+            as_jpeg, as_png = (each.fingerprint.hash for each in scan_pictures(paths))
+            # Decoded to a quarter of their size they would differ in five, which is no near duplicate.
+            assert (as_jpeg ^ as_png).bit_count() <= MAX_DISTANCE, (side, number)
 
 
 def test_what_cannot_be_read_is_told_in_the_words_of_training(tmp_path):

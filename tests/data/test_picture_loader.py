@@ -127,9 +127,22 @@ def test_a_second_epoch_decodes_nothing(dataset_of: Any) -> None:
     assert len(batches_of(loader, epoch=1)) == 2
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_was_decoded_is_kept_for_later_runs_where_an_epoch_ends_early(
+    dataset_of: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_workers: int
+) -> None:
+    monkeypatch.setenv("PIXEL_LLM_CACHE", str(tmp_path / "cache"))
+    batches = PictureLoader(dataset_of(cache=True), batch_size=3, shuffle=True, num_workers=num_workers).epoch(0)
+    next(batches)
+    batches.close()
+    cache = dataset_of(cache=True).cache
+    assert cache is not None
+    assert cache.num_filled == 3
+
+
 def test_threads_are_chosen_by_decoding(tiny_picture_folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = ImageCaptionDataset(tiny_picture_folder(count=130), image_size=(8, 8))
-    monkeypatch.setattr("systems.pixel_llm.data.picture_loader.usable_cores", lambda: 2)
+    monkeypatch.setattr("systems.pixel_llm.data.picture_loader.default_threads", lambda: 2)
     rates = {1: 100.0, 2: 105.0}
     monkeypatch.setattr(
         "systems.pixel_llm.data.picture_loader._pictures_per_second", lambda _, rows, count, seconds: rates[count]

@@ -12,6 +12,7 @@ from systems.pixel_llm.data import pixel_cache
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
 from systems.pixel_llm.data.pixel_cache import PixelCache
 from systems.pixel_llm.data.samples import read_samples
+from systems.pixel_llm.errors import ConfigError
 
 SIZE = (6, 8)
 
@@ -134,6 +135,29 @@ def test_a_data_set_takes_up_the_file_of_an_earlier_one(
     assert second.cache is not None
     assert second.cache.num_filled == 4
     assert all(np.array_equal(second.pixels(index, epoch=0), pixels[index]) for index in range(4))
+
+
+def test_folders_of_one_name_have_files_of_their_own_and_one_folder_has_one(
+    tiny_picture_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches = []
+    for project in ("one", "other"):
+        tiny_picture_folder(f"{project}/photos", count=2)
+        monkeypatch.chdir(tmp_path / project)
+        caches.append(on_disk(Path("photos"), tmp_path / "cache"))
+    assert caches[0].path != caches[1].path
+    assert on_disk(tmp_path / "other" / "photos", tmp_path / "cache").path == caches[1].path
+
+
+def test_without_a_folder_for_caches_there_is_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def homeless() -> Path:
+        raise ConfigError("There is no folder for a cache: the user has no home.")
+
+    monkeypatch.setattr(pixel_cache, "cache_folder", homeless)
+    assert PixelCache.on_disk(read_samples(folder, "text"), SIZE) is None
+    assert "the user has no home" in caplog.text
 
 
 def test_space_is_taken_at_once(tmp_path: Path) -> None:

@@ -30,6 +30,24 @@ def test_select_takes_rows_in_any_order_and_more_than_once():
     assert list(table.select([])) == []
 
 
+def test_long_stretches_and_single_rows_are_selected_alike():
+    samples = [Sample(Path(f"{row}.jpg"), tuple(f"{row} {place}" for place in range(1 + row % 3))) for row in range(50)]
+    table = SampleTable.of(samples)
+    for rows in ([*range(10, 30), 3, *range(40, 50), 0, 0], [49, 48], list(range(50)), [0]):
+        assert list(table.select(rows)) == [samples[row] for row in rows]
+
+
+def test_tables_are_joined_in_order_those_of_files_and_those_of_shards():
+    other = [Sample(PackedPicture("other.tar", 1024, 10, "other.tar/four.png"), ("a bird",))]
+    parts = [SAMPLES[:2], other, [], SAMPLES, SAMPLES[:1]]
+    joined = SampleTable.joined(list(map(SampleTable.of, parts)))
+    assert list(joined) == [sample for part in parts for sample in part]
+    assert joined.select([2, 5]) == [*other, SAMPLES[2]]
+    files = SampleTable.joined([SampleTable.of(SAMPLES[:1]), SampleTable.of(SAMPLES[1:2])])
+    assert list(files) == SAMPLES[:2]
+    assert files.captions[-1] == "ein Tier 🐈"
+
+
 def test_there_is_no_sample_beyond_the_end():
     with pytest.raises(IndexError, match="There are 3; there is none at 3"):
         SampleTable.of(SAMPLES)[3]

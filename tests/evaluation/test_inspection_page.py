@@ -1,5 +1,7 @@
 """The page of an inspection: one file, no script, whatever captions and files are called."""
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +13,7 @@ from systems.pixel_llm.data.inspection import inspect_samples
 from systems.pixel_llm.data.inspection_checks import check_inspection
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.data.unpaired import UnpairedFiles
-from systems.pixel_llm.evaluation.inspection_page import write_page
+from systems.pixel_llm.evaluation.inspection_page import THUMBNAIL_SIDE, write_page
 
 HOSTILE = "<script>alert('caption')</script> \"><img src=x onerror=alert(1)> {{ 7 * 7 }} &amp;"
 
@@ -78,6 +80,13 @@ def test_it_is_one_file_that_asks_for_nothing_else(tmp_path):
     assert len(elements.links) >= 3
     assert "url(" not in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_small_jpegs_are_shown_as_large_as_the_page_has_room_for(tmp_path):
+    Image.effect_noise((200, 200), 60).convert("RGB").save(tmp_path / "square.jpg")
+    _, elements = write(tmp_path, [Sample(tmp_path / "square.jpg", ("a square",))])
+    data = base64.b64decode(elements.links[0].partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
 
 
 def test_it_shows_what_was_found(tmp_path):

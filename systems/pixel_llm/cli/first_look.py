@@ -7,14 +7,16 @@ What inspect would stop for stops training too, but for pictures that cannot be 
 
 import logging
 from collections.abc import Sequence
+from dataclasses import fields
 from shlex import quote
 
-from systems.pixel_llm.cli.options import TrainCommand
+from systems.pixel_llm.cli.options import InspectOptions, TrainCommand
 from systems.pixel_llm.cli.scan_progress import scan_shown
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.inspection import inspect_samples
 from systems.pixel_llm.data.inspection_checks import Check, check_inspection
 from systems.pixel_llm.data.inspection_pictures import BadPicture
+from systems.pixel_llm.data.options import MixOptions
 from systems.pixel_llm.data.same_pictures import MAX_LOOKED_AT
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.data.scan_cache import ScanCache
@@ -72,8 +74,18 @@ def _as_training_does(check: Check) -> Check:
 
 
 def _inspect_command(command: TrainCommand) -> str:
+    """The command that reads the same data in the same way."""
+    mix, model = command.dataset, command.model
+    given = {
+        each.name: getattr(mix, each.name) for each in fields(MixOptions) if getattr(mix, each.name) != each.default
+    }
+    given |= {"val": command.run.val, "val_manifest": mix.val_manifest}
+    for name, value in {"image_size": max(model.image_height_width), "max_seq_len": model.max_seq_len}.items():
+        if value != getattr(InspectOptions, name):
+            given[name] = value
     words = ["pixel-llm", "inspect", *(quote(str(folder)) for folder in command.data)]
-    options = {"--manifest": command.dataset.manifest, "--val": command.run.val}
-    options["--val-manifest"] = command.dataset.val_manifest
-    words += [f"{flag} {quote(str(value))}" for flag, value in options.items() if value is not None]
+    for name, value in given.items():
+        if value is not None:
+            text = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", quote(text)]
     return " ".join(words)

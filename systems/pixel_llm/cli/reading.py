@@ -22,10 +22,10 @@ from systems.pixel_llm.data.options import MixOptions, ReadingOptions
 from systems.pixel_llm.data.order import mean_draws
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.same_pictures import MAX_LOOKED_AT, groups_of_coco_ids, groups_of_like_pictures
-from systems.pixel_llm.data.samples import ReaderOptions, Reading, Sample, read_folder
+from systems.pixel_llm.data.samples import ReaderOptions, Reading, Sample, SampleTable, read_folder
 from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.data.several_folders import sample_weights, without_shared_pictures
-from systems.pixel_llm.data.split import split_samples
+from systems.pixel_llm.data.split import split_rows
 from systems.pixel_llm.errors import ConfigError, DatasetError
 
 __all__ = ["Sides", "read_data_folder", "read_sides"]
@@ -39,8 +39,8 @@ class Sides:
 
     readings: tuple[Reading, ...]
     """One a folder, all that was read in it."""
-    train: list[Sample]
-    validation: list[Sample]
+    train: SampleTable
+    validation: SampleTable
     """Empty where there is a single picture, or one picture over and over."""
     is_held_back: bool
     """Whether it is a part of the training data that was held back: then no file is on both sides."""
@@ -86,18 +86,18 @@ def read_sides(
             "it out, or name the format with --format kohya."
         )
     held_back = None if val is not None or val_manifest is not None else fraction
-    train: list[Sample] = []
-    validation: list[Sample] = []
+    train: list[SampleTable] = []
+    validation: list[SampleTable] = []
     weights: list[NDArray[np.float64]] = []
     for reading, weight in zip(without_shared_pictures(readings), _folder_weights(data, options), strict=True):
         sides = _divide(reading, val=val, fraction=held_back, cache=cache, num_workers=num_workers)
         weights.append(sample_weights(sides[0], reading, weight=weight, use_repeats=use_repeats))
-        train += sides[0]
-        validation += sides[1]
+        train.append(sides[0])
+        validation.append(sides[1])
         if len(data) > 1:
             _tell(reading, *sides, weights[-1])
     if held_back is None:
-        validation = list(read_data_folder(val or data[0], val_manifest, options).samples)
+        validation = [read_data_folder(val or data[0], val_manifest, options).samples]
     train_weights = np.concatenate(weights)
     if not train_weights.any():
         raise DatasetError(
@@ -106,8 +106,8 @@ def read_sides(
         )
     return Sides(
         readings=tuple(readings),
-        train=train,
-        validation=validation,
+        train=SampleTable.joined(train),
+        validation=SampleTable.joined(validation),
         is_held_back=held_back is not None and not any(reading.split.get("dev") for reading in readings),
         train_weights=None if (train_weights == 1).all() else train_weights,
     )
@@ -150,34 +150,33 @@ def _folder_weights(data: Sequence[Path], options: MixOptions) -> Sequence[float
 
 def _divide(
     reading: Reading, *, val: Path | None, fraction: float | None, cache: ScanCache, num_workers: int | None
-) -> tuple[list[Sample], list[Sample]]:
+) -> tuple[SampleTable, SampleTable]:
     """(train, validation) of one folder; without `fraction` no validation, which comes from elsewhere."""
     data = reading.dataset_dir
-    train = list(reading.split.get("train", reading.samples))
+    train = reading.split.get("train", reading.samples)
     if val is not None:
         train = _without(train, data, val)
     if fraction is None:
-        return train, []
+        return train, train.select(())
     if reading.split.get("dev"):
-        return train, list(reading.split["dev"])
+        return train, reading.split["dev"]
     groups = _groups(train, data, cache, num_workers=num_workers)
-    train, validation = split_samples(train, dataset_dir=data, fraction=fraction, groups=groups)
-    if not validation and len(train) > 1:
+    rows, rows_held_back = split_rows(train.names, dataset_dir=data, fraction=fraction, groups=groups)
+    if not rows_held_back and len(train) > 1:
         logger.warning("All %d pictures look the same: none is held back to validate on.", len(train))
-    return train, validation
+    return train.select(rows), train.select(rows_held_back)
 
 
-def _groups(samples: list[Sample], data: Path, cache: ScanCache, *, num_workers: int | None) -> list[list[PicturePath]]:
+def _groups(samples: SampleTable, data: Path, cache: ScanCache, *, num_workers: int | None) -> list[list[PicturePath]]:
     """The pictures that must not be divided."""
-    paths = [sample.image_path for sample in samples]
-    groups = groups_of_coco_ids(paths)
-    if len(paths) <= MAX_LOOKED_AT:
-        paths = list(dict.fromkeys(paths))
+    groups = groups_of_coco_ids(map(samples.path, range(len(samples))))
+    if len(samples) <= MAX_LOOKED_AT:
+        paths = list(dict.fromkeys(map(samples.path, range(len(samples)))))
         return groups + groups_of_like_pictures(scan_shown(cache, paths, num_workers=num_workers))
     logger.info(
         "%d pictures are too many to look for like ones at every start, so a validation picture may be one of training "
         "again. pixel-llm split %s --out FOLDER divides them once, like ones on one side.",
-        len(paths), quote(str(data)),
+        len(samples), quote(str(data)),
     )  # fmt: skip
     return groups
 
@@ -195,12 +194,13 @@ def _told_epoch(weights: NDArray[np.float64]) -> str:
     return "" if (weights == 1).all() else f" ({mean_draws(len(weights), weights)} an epoch)"
 
 
-def _without(samples: list[Sample], folder: Path, val: Path) -> list[Sample]:
+def _without(samples: SampleTable, folder: Path, val: Path) -> SampleTable:
     """Without the pictures of a folder for validation that lies inside: a folder is read with all below it."""
     below = os.path.relpath(val.resolve(), folder.resolve())
     if below == os.curdir or below.startswith(os.pardir):
         return samples
-    return [sample for sample in samples if not Path(sample.image_path).is_relative_to(folder / below)]
+    inside = folder / below
+    return samples.select(row for row, name in enumerate(samples.names) if not Path(name).is_relative_to(inside))
 
 
 def read_data_folder(

@@ -1,7 +1,6 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from systems.pixel_llm.data import ImageCaptionDataset, make_loader
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.pixel_cache import PixelCache
 from systems.pixel_llm.data.same_pictures import files_on_both_sides
-from systems.pixel_llm.data.samples import Sample, SampleTable
+from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.inference import find_checkpoint
@@ -153,11 +152,10 @@ def read_data(command: TrainCommand, cache: ScanCache | None = None) -> Sides:
 
 def check_sides(sides: Sides) -> None:
     """Raises DatasetError where a picture file is on both."""
-    train, validation = ([sample.image_path for sample in side] for side in (sides.train, sides.validation))
-    if shared := set(files_on_both_sides(train, validation)):
+    if shared := set(files_on_both_sides(sides.train.names, sides.validation.names)):
         raise DatasetError(
-            f"{len(shared)} pictures are in the training and in the validation data, first "
-            f"{shown(min(map(os.fspath, shared)))}. A score on them would mean nothing: take them out of one side."
+            f"{len(shared)} pictures are in the training and in the validation data, first {shown(min(shared))}. A "
+            "score on them would mean nothing: take them out of one side."
         )
 
 
@@ -187,14 +185,16 @@ def make_trainer(
     device: torch.device,
 ) -> Trainer:
     """A Trainer over loaders of these samples, writing into the run folder."""
-    # Both sides in one file: another split of the same pictures finds them there.
-    samples = SampleTable.of([*sides.train, *sides.validation])
     size = model.config.image_height_width
-    cache = PixelCache.on_disk(samples, size) if command.dataset.cache else None
+    cache: PixelCache | None = None
+    if command.dataset.cache:
+        # Both sides in one file: another split of the same pictures finds them there.
+        samples = SampleTable.joined([sides.train, sides.validation])
+        cache = PixelCache.on_disk(samples, size)
     if cache is not None:
         logger.info("Decoded pictures are kept in %s: %d of %d are there.", cache.path, cache.num_filled, len(samples))
 
-    def make_dataset(samples: Sequence[Sample], *, first: int, augment: bool) -> ImageCaptionDataset:
+    def make_dataset(samples: SampleTable, *, first: int, augment: bool) -> ImageCaptionDataset:
         kept = False if cache is None else cache.part(range(first, first + len(samples)))
         return ImageCaptionDataset(
             command.data[0],

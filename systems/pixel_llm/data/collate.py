@@ -50,7 +50,8 @@ class CaptionBatch(TypedDict):
     """What a loader gives the Trainer: B pictures with C captions; C is B where each picture has one."""
 
     images: Tensor
-    """[B, 3, H, W], float32; [0, 3, 0, 0] where none of the pictures could be read."""
+    """[B, 3, H, W]: float32, normalised, of `collate_captions`; uint8 of a `PictureLoader`. B is 0 where none of the
+    pictures could be read; `collate_captions` then knows no H and W: [0, 3, 0, 0]."""
     captions: list[str]
     image_paths: list[str]
     """B paths."""

@@ -16,6 +16,7 @@ from itertools import chain
 from systems.pixel_llm.data.inspection_pictures import ScannedPicture
 from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
 from systems.pixel_llm.data.picture_path import PicturePath, content_stamp, open_picture_bytes
+from systems.pixel_llm.data.threads import default_threads
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["DIGEST_BYTES", "DuplicateGroup", "file_digest", "find_duplicates"]
@@ -99,7 +100,7 @@ def _contents(
         times = Counter(sizes)
         doubtful += [path for path, size in zip(paths, sizes, strict=True) if size is not None and times[size] > 1]
     parts = [doubtful[start : start + _FILES_AT_ONCE] for start in range(0, len(doubtful), _FILES_AT_ONCE)]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(default_threads()) as pool:
         digests = chain.from_iterable(pool.map(lambda part: [digest(path) for path in part], parts))
         return dict(zip(doubtful, digests, strict=True))
 

@@ -126,6 +126,7 @@ def inspect_samples(
         num_workers: threads that look at pictures; left out, one a processor core.
         cache: what is known of pictures already; it learns of the others.
     """
+    train_samples, validation_samples = tuple(train_samples), tuple(validation_samples)  # each sample is made once
     samples = [*train_samples, *validation_samples]
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
     cache = cache or ScanCache()
@@ -137,8 +138,8 @@ def inspect_samples(
     if any(sample.captions for sample in samples):
         captions = inspect_texts(samples) if max_seq_len is None else inspect_captions(samples, max_seq_len=max_seq_len)
     return Inspection(
-        train_samples=tuple(train_samples),
-        validation_samples=tuple(validation_samples),
+        train_samples=train_samples,
+        validation_samples=validation_samples,
         image_size=image_size,
         sizes=sizes_of(pictures, image_size=image_size),
         kinds=tuple(Counter(each.facts.kind for each in pictures).most_common()),

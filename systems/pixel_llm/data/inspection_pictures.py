@@ -6,7 +6,6 @@ and never fails for a picture: one that `open_image` refuses comes back as a `Ba
 merely unusual is named by `oddities`, and `sizes_of` sums up how large the pictures are.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import PictureFacts, examine_image
 from systems.pixel_llm.data.near_duplicates import Fingerprint, fingerprint
 from systems.pixel_llm.data.picture_path import PackedPicture, PicturePath
+from systems.pixel_llm.data.threads import default_threads
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = [
@@ -29,8 +29,8 @@ __all__ = [
     "sizes_of",
 ]
 
-_SCAN_SIZE = (16, 16)
-"""What the fingerprint needs; JPEGs are decoded to at least twice that, often at an eighth of their size."""
+_SCAN_SIZE = (32, 32)
+"""JPEGs are decoded to no less, often at an eighth of their size: some four times what the fingerprint looks at."""
 
 _FILES_AT_ONCE = 16
 """Handed to a thread together: a thread's change of hands costs as much as a small picture."""
@@ -109,7 +109,7 @@ def scan_pictures(
     been looked at.
     """
     found: list[ScannedPicture | BadPicture | None] = [None] * len(paths)
-    workers = num_workers if num_workers is not None else min(os.cpu_count() or 1, 16)
+    workers = default_threads() if num_workers is None else num_workers
     starts = range(0, len(paths), _FILES_AT_ONCE)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         jobs = {pool.submit(_scan_some, paths[start : start + _FILES_AT_ONCE]): start for start in starts}

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
-from systems.pixel_llm.data.picture_loader import PictureLoader, usable_cores
+from systems.pixel_llm.data.picture_loader import PictureLoader
+from systems.pixel_llm.data.threads import usable_cores
 from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["CaptionDataset", "choose_num_workers", "make_loader"]

@@ -75,7 +75,7 @@ class DataOptions(MixOptions):
     """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring, for half a second."""
     cache: bool = False
     """Keep decoded pictures in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs
-    find them. Without this they are kept in memory, up to 1 GiB."""
+    find them. Without this they are kept in memory, up to 1 GiB for training and as much for validation."""
     augment: Literal["crop", "none"] = "crop"
     """What is done to pictures in training. crop: each is cut a little differently every epoch, which helps against
     learning a small set by heart."""

@@ -7,7 +7,6 @@ a GPU some batches are read ahead.
 """
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
 from systems.pixel_llm.data.order import EpochOrder, checked_weights, epoch_order, mean_draws
+from systems.pixel_llm.data.threads import default_threads
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["PictureLoader", "usable_cores"]
+__all__ = ["PictureLoader"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_THREADS = 16
 _BATCHES_AHEAD = 4
 _MEASURED_SECONDS = 0.5
 _MEASURED_PICTURES = 16
@@ -87,14 +86,16 @@ class PictureLoader:
         batches = (EpochOrder(*(column[first : first + self.batch_size] for column in order)) for first in starts)
         if self.num_workers is None:
             self.num_workers = self._measured_num_workers()
-        if self.num_workers == 0:
-            for batch in batches:
-                yield _Filling(self.dataset, batch, epoch, pool=None).finished()
-        else:
-            with ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures") as pool:
-                yield from self._read_ahead(batches, epoch, pool)
-        if self.dataset.cache is not None:
-            self.dataset.cache.flush()
+        try:
+            if self.num_workers == 0:
+                for batch in batches:
+                    yield _Filling(self.dataset, batch, epoch, pool=None).finished()
+            else:
+                with ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures") as pool:
+                    yield from self._read_ahead(batches, epoch, pool)
+        finally:  # also where the run ends in the middle of the epoch, which may be hours of decoding
+            if self.dataset.cache is not None:
+                self.dataset.cache.flush()
 
     def _read_ahead(
         self, batches: Iterator[EpochOrder], epoch: int, pool: ThreadPoolExecutor
@@ -113,7 +114,7 @@ class PictureLoader:
 
     def _measured_num_workers(self) -> int:
         """The number of threads that decode fastest, found by decoding: what is decoded stays in the cache."""
-        cores, cache = min(usable_cores(), _MAX_THREADS), self.dataset.cache
+        cores, cache = default_threads(), self.dataset.cache
         if cores == 1 or len(self.dataset) < 4 * _MEASURED_PICTURES:
             return min(cores, len(self.dataset))
         candidates = [count for count in (1, 2, 4, 8, 16) if count < cores] + [cores]
@@ -220,10 +221,3 @@ def _pictures_per_second(
                 break
             count += len(list(pool.map(decode, rows)))
     return count / (time.perf_counter() - started) if count else None
-
-
-def usable_cores() -> int:
-    """The cores this process may run on; in a container fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

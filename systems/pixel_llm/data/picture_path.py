@@ -5,6 +5,7 @@ file in the archive (`shards/000.tar/cat.jpg`), works wherever a path is only sh
 `open_picture_bytes` opens either, `content_stamp` tells when either has changed.
 """
 
+import errno
 import io
 import os
 import stat
@@ -17,7 +18,15 @@ from typing import BinaryIO, NamedTuple
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["MAX_PACKED_BYTES", "ContentStamp", "PackedPicture", "PicturePath", "content_stamp", "open_picture_bytes"]
+__all__ = [
+    "MAX_PACKED_BYTES",
+    "ContentStamp",
+    "PackedPicture",
+    "PicturePath",
+    "content_place",
+    "content_stamp",
+    "open_picture_bytes",
+]
 
 MAX_PACKED_BYTES = 1 << 28
 """A packed picture above this (256 MiB) is refused: it is read whole, and no picture needs as much."""
@@ -66,26 +75,33 @@ PicturePath = Path | PackedPicture
 class ContentStamp(NamedTuple):
     """What changes when the bytes of a picture do."""
 
-    path: str
-    """Absolute, links in it followed; of a packed picture, its container and the place in it."""
+    place: str
+    """As `content_place` tells it."""
     size: int
     """In bytes."""
     modified_ns: int
     """Of the file, or of the container."""
 
 
+def content_place(picture: PicturePath) -> str:
+    """Where the bytes lie, whether they are there or not: an absolute path and, if packed, the place in that file."""
+    if isinstance(picture, PackedPicture):
+        return f"{os.path.abspath(picture.container)}@{picture.offset}+{picture.size}"  # noqa: PTH100
+    return os.path.abspath(picture)  # noqa: PTH100  a Path for each is slow, and to follow links more so
+
+
 def content_stamp(picture: PicturePath) -> ContentStamp:
-    """The stamp of a picture.
+    """The stamp of a picture. All that is kept about pictures is known again by it.
 
     Raises:
-        OSError: the file is not there.
+        OSError: there is no file, or something else in its place.
     """
-    if isinstance(picture, PackedPicture):
-        status = os.stat(picture.container)  # noqa: PTH116  a Path for each is slow
-        place = f"{os.path.realpath(picture.container)}@{picture.offset}+{picture.size}"
-        return ContentStamp(place, picture.size, status.st_mtime_ns)
-    status = os.stat(picture)  # noqa: PTH116
-    return ContentStamp(os.path.realpath(picture), status.st_size, status.st_mtime_ns)
+    container = picture.container if isinstance(picture, PackedPicture) else picture
+    status = os.stat(container)  # noqa: PTH116
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no regular file", os.fspath(container))
+    size = picture.size if isinstance(picture, PackedPicture) else status.st_size
+    return ContentStamp(content_place(picture), size, status.st_mtime_ns)
 
 
 @contextmanager

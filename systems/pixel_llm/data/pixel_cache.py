@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from systems.pixel_llm.data.cache_folder import cache_folder
 from systems.pixel_llm.data.folder import shown
-from systems.pixel_llm.data.picture_path import content_stamp
+from systems.pixel_llm.data.picture_path import content_place, content_stamp
 from systems.pixel_llm.data.sample_table import SampleTable
+from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["MAX_BYTES_IN_MEMORY", "PixelCache"]
 
@@ -84,11 +85,14 @@ class PixelCache:
         why.
         """
         rows, order = _rows_by_name(samples)
-        names = hashlib.blake2b("\0".join([*(samples.names[row] for row in order), str(image_size)]).encode(
-            "utf-8", "surrogatepass"), digest_size=10).hexdigest()  # fmt: skip
-        path = (cache_folder() if folder is None else folder) / "pixels" / f"{names}.bin"
+        names, fingerprint = _digests(samples, order, image_size)
         try:
-            storage = _open_file(path, _fingerprint(samples, order, image_size), len(order), image_size)
+            path = (cache_folder() if folder is None else folder) / "pixels" / f"{names}.bin"
+        except ConfigError as error:
+            logger.warning("No cache of decoded pictures: %s", error)
+            return None
+        try:
+            storage = _open_file(path, fingerprint, len(order), image_size)
         except OSError as error:
             logger.warning(
                 "No cache of decoded pictures: %s cannot be used (%s). Set PIXEL_LLM_CACHE to a folder that can be "
@@ -170,8 +174,8 @@ def _padded(size: int) -> int:
 
 
 def _rows_by_name(samples: SampleTable) -> tuple[NDArray[np.int64], list[int]]:
-    """(of each sample its row, of each row a sample): rows are in the order of names, one a name."""
-    names = list(samples.names)
+    """(of each sample its row, of each row a sample): rows are in the order of absolute names, one a name."""
+    names = list(map(os.path.abspath, samples.names))
     order = sorted(range(len(names)), key=names.__getitem__)
     rows = np.empty(len(names), np.int64)
     firsts: list[int] = []
@@ -182,17 +186,23 @@ def _rows_by_name(samples: SampleTable) -> tuple[NDArray[np.int64], list[int]]:
     return rows, firsts
 
 
-def _fingerprint(samples: SampleTable, order: Sequence[int], image_size: tuple[int, int]) -> bytes:
-    """32 bytes that change with any picture's name, size or time of change, and with the size in pixels."""
-    digest = hashlib.blake2b(repr(image_size).encode(), digest_size=32)
+def _digests(samples: SampleTable, order: Sequence[int], image_size: tuple[int, int]) -> tuple[str, bytes]:
+    """What the pictures are called, for the name of the file, and 32 bytes that change with any of them.
+
+    The names are absolute: two folders that are both called `my_pictures` would else take turns in one file.
+    """
+    size = repr(image_size).encode()
+    names, states = hashlib.blake2b(size, digest_size=10), hashlib.blake2b(size, digest_size=32)
     for row in order:
         path = samples.path(row)
+        names.update(f"{os.path.abspath(path)}\0".encode(errors="surrogatepass"))  # noqa: PTH100
+        states.update(f"{content_place(path)}\0".encode(errors="surrogatepass"))
         try:
             stamp = content_stamp(path)
-            digest.update(f"{stamp.path}\0{stamp.size}\0{stamp.modified_ns}\0".encode("utf-8", "surrogatepass"))
-        except OSError:
-            digest.update(f"{path}\0gone\0".encode("utf-8", "surrogatepass"))
-    return digest.digest()
+            states.update(f"{stamp.size}\0{stamp.modified_ns}\0".encode())
+        except (OSError, ValueError):  # not there, or a name that can be none
+            states.update(b"gone\0")
+    return names.hexdigest(), states.digest()
 
 
 def _open_file(path: Path, fingerprint: bytes, count: int, image_size: tuple[int, int]) -> _Storage | None:
@@ -256,7 +266,7 @@ def _make_file(path: Path, fingerprint: bytes, capacity: int, row_bytes: int) ->
             _reserve(file, _HEAD_BYTES + _padded(capacity) + capacity * row_bytes)
             file.write(_MAGIC + fingerprint + capacity.to_bytes(8, "little"))
         beside.replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C too: it may be most of the disk
         beside.unlink(missing_ok=True)
         raise
 

@@ -8,12 +8,15 @@ than `MAX_LOOKED_AT`, that would keep a user waiting for minutes, and is left to
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from systems.pixel_llm.data.inspection_pictures import BadPicture, ScannedPicture
 from systems.pixel_llm.data.near_duplicates import groups_of_near_duplicates
 from systems.pixel_llm.data.picture_path import PicturePath
 
 __all__ = ["MAX_LOOKED_AT", "files_on_both_sides", "groups_of_coco_ids", "groups_of_like_pictures"]
+
+AnyPath = TypeVar("AnyPath", bound=str | PicturePath)
 
 MAX_LOOKED_AT = 50_000
 """Pictures that are opened without being asked for: half a minute on two cores."""
@@ -44,15 +47,16 @@ def groups_of_like_pictures(scanned: Sequence[ScannedPicture | BadPicture]) -> l
     return [[pictures[index].path for index in group] for group in groups]
 
 
-def files_on_both_sides(train: Sequence[PicturePath], validation: Sequence[PicturePath]) -> list[PicturePath]:
+def files_on_both_sides(train: Sequence[AnyPath], validation: Iterable[AnyPath]) -> list[AnyPath]:
     """The paths of `train` that lead to a file of `validation`, through links too, in order."""
     for_validation = set(_real_names(validation))
     return [path for path, name in zip(train, _real_names(train), strict=True) if name in for_validation]
 
 
-def _real_names(paths: Iterable[PicturePath]) -> Iterator[str]:
+def _real_names(paths: Iterable[str | PicturePath]) -> Iterator[str]:
     real_folders: dict[str, str] = {}
-    for path in map(os.fspath, paths):
+    for each in paths:
+        path = os.fspath(each)
         folder, name = os.path.split(path)
         if folder not in real_folders:
             real_folders[folder] = os.path.realpath(folder)

@@ -62,7 +62,23 @@ class TextColumn(Sequence[str]):
 
     def select(self, rows: NDArray[np.int64]) -> "TextColumn":
         """A column of these texts, in this order."""
-        return TextColumn._of_bytes([self._bytes_at(row) for row in rows.tolist()])
+        starts, ends = np.where(rows > 0, self._ends[rows - 1], 0), self._ends[rows]
+        # Rows that follow one another, as most do in a side of a split, are copied as one stretch.
+        firsts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        lasts = np.append(firsts[1:], len(rows)) - 1
+        stretches = zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True) if len(rows) else ()
+        return TextColumn(
+            np.concatenate([self._block[:0], *(self._block[start:end] for start, end in stretches)]),
+            np.cumsum(ends - starts),
+        )
+
+    @classmethod
+    def joined(cls, columns: Sequence["TextColumn"]) -> "TextColumn":
+        """The texts of several columns, at least one, in order."""
+        return cls(
+            np.concatenate([column._block for column in columns]),
+            _joined_ends([column._ends for column in columns], [len(column._block) for column in columns]),
+        )
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -123,6 +139,18 @@ class SampleTable(Sequence[Sample]):
             _PackedColumns.of(paths) if is_packed else None,
         )
 
+    @classmethod
+    def joined(cls, tables: Sequence["SampleTable"]) -> "SampleTable":
+        """The samples of several tables, at least one, in order."""
+        if len(tables) == 1:
+            return tables[0]
+        return cls(
+            TextColumn.joined([table._names for table in tables]),
+            TextColumn.joined([table.captions for table in tables]),
+            _joined_ends([table._caption_ends for table in tables], [len(table.captions) for table in tables]),
+            _PackedColumns.joined([(len(table), table._packed) for table in tables]),
+        )
+
     @property
     def nbytes_of_index(self) -> int:
         """Bytes of all but the captions' own text."""
@@ -136,14 +164,14 @@ class SampleTable(Sequence[Sample]):
         return self._names
 
     def select(self, rows: Iterable[int]) -> "SampleTable":
-        """A table of the samples in these rows, in this order."""
+        """A table of the samples in these rows, counted from 0, in this order."""
         rows = np.fromiter(rows, np.int64)
-        starts, ends = self._caption_starts[rows], self._caption_ends[rows]
-        chosen = [np.arange(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        starts, counts = self._caption_starts[rows], np.diff(self._caption_ends, prepend=0)[rows]
+        ends = np.cumsum(counts)
         return SampleTable(
             self._names.select(rows),
-            self.captions.select(np.concatenate(chosen) if chosen else np.empty(0, np.int64)),
-            np.cumsum(ends - starts),
+            self.captions.select(np.repeat(starts - (ends - counts), counts) + np.arange(counts.sum())),
+            ends,
             None if self._packed is None else self._packed.select(rows),
         )
 
@@ -203,6 +231,24 @@ class _PackedColumns:
                 columns[:, row] = places.setdefault(path.container, len(places)), path.offset, path.size
         return cls(tuple(places), columns[0].astype(np.int32), columns[1].copy(), columns[2].copy())
 
+    @classmethod
+    def joined(cls, parts: "Sequence[tuple[int, _PackedColumns | None]]") -> "_PackedColumns | None":
+        """Of several tables, each with its number of pictures."""
+        if all(packed is None for _, packed in parts):
+            return None
+        containers: list[str] = []
+        columns: list[NDArray[np.int64]] = []
+        for count, packed in parts:
+            if packed is None:
+                columns.append(np.array([[-1], [0], [0]], np.int64).repeat(count, axis=1))
+                continue
+            numbers = packed.container_of_each.astype(np.int64)
+            numbers[numbers >= 0] += len(containers)
+            containers += packed.containers
+            columns.append(np.stack([numbers, packed.offsets, packed.sizes]))
+        numbers, offsets, sizes = np.concatenate(columns, axis=1)
+        return cls(tuple(containers), numbers.astype(np.int32), offsets, sizes)
+
     @property
     def nbytes(self) -> int:
         return int(self.container_of_each.nbytes + self.offsets.nbytes + self.sizes.nbytes)
@@ -215,6 +261,12 @@ class _PackedColumns:
         if container < 0:
             return None
         return PackedPicture(self.containers[container], int(self.offsets[row]), int(self.sizes[row]), name)
+
+
+def _joined_ends(ends: Sequence[NDArray[np.int64]], lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Where things end, each part of them counted from its own start, counted from the start of all."""
+    starts = np.cumsum([0, *lengths[:-1]])
+    return np.concatenate([each + start for each, start in zip(ends, starts, strict=True)])
 
 
 def _row(index: SupportsIndex, count: int) -> int:

@@ -27,7 +27,7 @@ from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import PictureFacts
 from systems.pixel_llm.data.inspection_pictures import BadPicture, ScannedPicture, scan_pictures
 from systems.pixel_llm.data.near_duplicates import COLOURS_BYTES, Fingerprint
-from systems.pixel_llm.data.picture_path import PackedPicture, PicturePath
+from systems.pixel_llm.data.picture_path import PicturePath, content_place, content_stamp
 from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["ScanCache"]
@@ -35,7 +35,7 @@ __all__ = ["ScanCache"]
 logger = logging.getLogger(__name__)
 
 FORMAT = "pixel-llm scan"
-VERSION = 1
+VERSION = 2
 """To be raised with every change after which a scan may find something else in the same file, within a release too."""
 
 MAX_BYTES = 1 << 30
@@ -50,7 +50,7 @@ class _Entry:
     """What is known of one path."""
 
     state: tuple[int, int] | None
-    """Size and time of change, in nanoseconds, of the file that was looked at; None for what is no file of its own."""
+    """Size in bytes, and time of change in nanoseconds, of what was looked at; None where there is no file."""
     scan: str | list[Any] | None = None
     """Why it is bad, or facts and fingerprint; None where only its digest is known."""
     digest: str | None = None
@@ -151,19 +151,15 @@ class ScanCache:
         return os.path.lexists(name) or os.path.lexists(name.rpartition("@")[0])
 
     def _identity(self, path: PicturePath) -> tuple[str, tuple[int, int] | None]:
-        """The one place that says by what a picture is known again: its absolute name and its state, if it has one.
+        """By what a picture is known again: its place, and its state if there is a file.
 
-        A packed picture is known by its place in the file that holds it. The state is that of the first time it is
-        asked for: a file that changes later is new to the next object.
+        The state is that of the first time it is asked for: a file that changes later is new to the next object.
         """
-        file = path.container if isinstance(path, PackedPicture) else path
-        name = os.path.abspath(file)  # noqa: PTH100  a Path for each of a million is slow
-        if isinstance(path, PackedPicture):
-            name = f"{name}@{path.offset}+{path.size}"
+        name = content_place(path)
         if name not in self._states:
             try:
-                status = os.stat(file)  # noqa: PTH116
-                self._states[name] = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+                stamp = content_stamp(path)
+                self._states[name] = (stamp.size, stamp.modified_ns)
             except (OSError, ValueError):
                 self._states[name] = None
         return name, self._states[name]

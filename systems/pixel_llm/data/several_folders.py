@@ -30,10 +30,11 @@ def without_shared_pictures(readings: Sequence[Reading]) -> list[Reading]:
     left: list[Reading] = []
     for reading, top in zip(readings, tops, strict=True):
         inner = [other for other, below in zip(readings, tops, strict=True) if below != top and below.startswith(top)]
+        if not inner:
+            left.append(reading)
+            continue
         taken = {os.path.realpath(name) for other in inner for name in other.samples.names}
-        rows = [
-            row for row, name in enumerate(reading.samples.names) if not taken or os.path.realpath(name) not in taken
-        ]
+        rows = [row for row, name in enumerate(reading.samples.names) if os.path.realpath(name) not in taken]
         if num_shared := len(reading.samples) - len(rows):
             logger.warning(
                 "%s is inside %s: the %d pictures that both have count as part of the inner folder.",
@@ -54,7 +55,7 @@ def sample_weights(
     weights = np.full(len(samples), float(weight))
     if use_repeats and reading.repeats is not None:
         repeats = dict(zip(reading.samples.names, reading.repeats.tolist(), strict=True))
-        weights *= [repeats[os.fspath(sample.image_path)] for sample in samples]
+        weights *= [repeats[name] for name in SampleTable.of(samples).names]
         if weights.max(initial=0.0) > MAX_WEIGHT:
             raise ConfigError(
                 f"repeats='use' would show pictures of {shown(reading.dataset_dir)} {weights.max():,g} times in an "

@@ -5,7 +5,7 @@ none of the old ones, and two machines agree. Pictures that belong together, bec
 same, all go where the first of their names goes. Two exceptions keep a split useful: a side that would be empty gets
 the nearest, and a group of more than twice the pictures that a side should have is for training.
 
-`split_samples` makes the two sides that training needs, `split_groups` any number.
+`split_samples` makes the two sides that training needs, `split_rows` the same of very many, `split_groups` any number.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["split_groups", "split_samples"]
+__all__ = ["split_groups", "split_rows", "split_samples"]
 
 _MOST_IN_A_GROUP = 2
 """Times the pictures that a side should have."""
@@ -44,10 +44,28 @@ def split_samples(
     Raises:
         ConfigError: `fraction` is not between 0 and 1.
     """
+    paths = [os.fspath(sample.image_path) for sample in samples]
+    train, validation = split_rows(paths, dataset_dir=dataset_dir, fraction=fraction, seed=seed, groups=groups)
+    return [samples[row] for row in train], [samples[row] for row in validation]
+
+
+def split_rows(
+    paths: Collection[str],
+    *,
+    dataset_dir: str | os.PathLike[str],
+    fraction: float,
+    seed: int = 0,
+    groups: Iterable[Collection[PicturePath]] = (),
+) -> tuple[list[int], list[int]]:
+    """As `split_samples`, of the pictures' paths and by their numbers: a million samples stay in their table.
+
+    Raises:
+        ConfigError: `fraction` is not between 0 and 1.
+    """
     if not 0 < fraction < 1:
         raise ConfigError(f"fraction must be above 0 and below 1, not {fraction!r}: the share held for validation.")
-    names = _names(samples, dataset_dir)
-    leader_of = _leaders(samples, names, groups)
+    names = _names(paths, dataset_dir)
+    leader_of = _leaders(paths, names, groups)
     units = _Units(names, leader_of, seed)
     held_back = units.below(fraction)
     if units.count < 2:
@@ -56,10 +74,10 @@ def split_samples(
         held_back = {units.nearest(fraction)}
     elif len(held_back) == units.count:
         held_back.remove(units.farthest())
-    is_held_back = [leader_of.get(name, name) in held_back for name in names]
-    train = [sample for sample, held in zip(samples, is_held_back, strict=True) if not held]
-    validation = [sample for sample, held in zip(samples, is_held_back, strict=True) if held]
-    return train, validation
+    rows: tuple[list[int], list[int]] = [], []
+    for row, name in enumerate(names):
+        rows[leader_of.get(name, name) in held_back].append(row)
+    return rows
 
 
 def split_groups(
@@ -88,8 +106,9 @@ def split_groups(
     if not all(0 <= fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
         spelled = ", ".join(f"{side}={fraction}" for side, fraction in fractions.items())
         raise ConfigError(f"{spelled}: each must be at least 0, and together less than 1, the rest being for training.")
-    names = _names(samples, dataset_dir)
-    leader_of = _leaders(samples, names, groups)
+    paths = [os.fspath(sample.image_path) for sample in samples]
+    names = _names(paths, dataset_dir)
+    leader_of = _leaders(paths, names, groups)
     units = _Units(names, leader_of, seed)
     side_by_leader: dict[str, str] = {}
     start = 0.0
@@ -146,15 +165,12 @@ def _places(names: Sequence[str], seed: int) -> np.ndarray[tuple[int], np.dtype[
     return np.minimum(numbers, np.nextafter(1.0, 0.0))  # the largest digests round up to 1
 
 
-def _leaders(
-    samples: Sequence[Sample], names: Sequence[str], groups: Iterable[Collection[PicturePath]]
-) -> dict[str, str]:
+def _leaders(paths: Iterable[str], names: Sequence[str], groups: Iterable[Collection[PicturePath]]) -> dict[str, str]:
     """Name -> the first name of its group, for pictures in groups; groups that share a picture are one."""
     members = [[os.fspath(path) for path in group] for group in groups]
     if not members:
         return {}
     wanted = {path for group in members for path in group}
-    paths = (os.fspath(sample.image_path) for sample in samples)
     name_of = {path: name for path, name in zip(paths, names, strict=True) if path in wanted}
     above: dict[str, str] = {}
 
@@ -170,14 +186,13 @@ def _leaders(
     return {name: first(name) for name in list(above)}
 
 
-def _names(samples: Sequence[Sample], dataset_dir: str | os.PathLike[str]) -> list[str]:
-    """For each sample the same text on every system: its path in the data, "/" between folders, accents composed."""
+def _names(paths: Iterable[str], dataset_dir: str | os.PathLike[str]) -> list[str]:
+    """For each picture the same text on every system: its path in the data, "/" between folders, accents composed."""
     folder = Path(dataset_dir)
     inside = os.path.join(folder, "") if folder != Path() else ""  # noqa: PTH118
     start = len(inside)
     names = []
-    for sample in samples:
-        path = os.fspath(sample.image_path)
+    for path in paths:
         name = path[start:]
         # Most paths are their folder and a plain name; taking each apart costs ten times as much.
         if not (path.startswith(inside) and name.isascii() and name[:1] != "/" and ".." not in name) or "\\" in name:

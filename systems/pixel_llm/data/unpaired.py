@@ -11,13 +11,13 @@ from pathlib import Path
 
 from systems.pixel_llm.data.folder import list_folder, walk_folder
 from systems.pixel_llm.data.picture_path import PicturePath
-from systems.pixel_llm.data.readers.shards import EMPTY_CAPTION, LONE_CAPTION, NO_CAPTION
+from systems.pixel_llm.data.readers.reader import LONE_CAPTION, NO_SUCH_PICTURE
+from systems.pixel_llm.data.readers.shards import EMPTY_CAPTION, NO_CAPTION
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["UnpairedFiles", "find_unpaired"]
 
-_WITHOUT_PICTURE = ("no such picture", LONE_CAPTION)
-"""Reasons of readers for passing over what would have been a caption."""
+_WITHOUT_PICTURE = (NO_SUCH_PICTURE, LONE_CAPTION)
 
 
 @dataclass(frozen=True)

@@ -327,7 +327,7 @@ def _cell(path: PicturePath, *lines: str, label: str = "") -> _Cell:
 def _thumbnail(path: PicturePath) -> str | None:
     """A small JPEG of the picture as a data URI; None where it cannot be read."""
     try:
-        picture = open_image(path, at_least=(THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE // 2))
+        picture = open_image(path, at_least=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     except DatasetError:
         return None
     scale = THUMBNAIL_SIDE / max(picture.size)

@@ -12,7 +12,7 @@ from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.picture_path import PackedPicture
 from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.packed_names import find_packed
-from systems.pixel_llm.data.readers.reader import Reading, first_names, told_as
+from systems.pixel_llm.data.readers.reader import NO_SUCH_PICTURE, Reading, first_names, told_as
 from systems.pixel_llm.data.readers.rows import Rows
 from systems.pixel_llm.data.sample_table import SampleTable
 from systems.pixel_llm.errors import DatasetError
@@ -60,7 +60,7 @@ def read_named_pictures(
         dataset_dir=dataset_dir,
         manifest=manifest,
         samples=SampleTable.of_columns(list(captions_by_path), list(captions_by_path.values())),
-        passed_over={"no such picture": missing, "an empty caption": empty, **(passed_over or {})},
+        passed_over={NO_SUCH_PICTURE: missing, "an empty caption": empty, **(passed_over or {})},
         told=told_as(title, dataset_dir, manifest),
     )
 

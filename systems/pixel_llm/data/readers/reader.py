@@ -17,9 +17,22 @@ from systems.pixel_llm.data.folder import FolderListing, shown
 from systems.pixel_llm.data.sample_table import Sample, SampleTable
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["Reader", "ReaderOptions", "Reading", "Sample", "first_names", "told_as"]
+__all__ = [
+    "LONE_CAPTION",
+    "NO_SUCH_PICTURE",
+    "Reader",
+    "ReaderOptions",
+    "Reading",
+    "Sample",
+    "first_names",
+    "told_as",
+]
 
 CAPTIONS_PER_FILE = ("one", "lines")
+
+NO_SUCH_PICTURE = "no such picture"
+LONE_CAPTION = "captions but no picture of that name"
+"""Reasons of all formats for passing over what would have been a caption: by them `find_unpaired` knows it."""
 
 _NAME_TOLD = 200
 

@@ -21,7 +21,6 @@ from systems.pixel_llm.errors import DatasetError
 
 __all__ = [
     "EMPTY_CAPTION",
-    "LONE_CAPTION",
     "NO_CAPTION",
     "NO_FILE",
     "TOO_LARGE",
@@ -33,7 +32,6 @@ __all__ = [
 
 NO_CAPTION = "no caption in the same file"
 EMPTY_CAPTION = "an empty caption in the same file"
-LONE_CAPTION = "captions but no picture of that name"
 NO_FILE = "a link or a device in the place of a file"
 TOO_LARGE = f"more than {MAX_PACKED_BYTES >> 20} MiB"
 """Reasons for passing over what lies in a shard."""

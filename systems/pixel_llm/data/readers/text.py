@@ -12,7 +12,7 @@ from pathlib import Path
 from systems.pixel_llm.data.folder import FolderListing, hint_from, list_folder, shown, stem_of, walk_folder
 from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.captions import MAX_TEXT_BYTES, clean_caption, read_text
-from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
+from systems.pixel_llm.data.readers.reader import LONE_CAPTION, Reader, ReaderOptions, Reading
 from systems.pixel_llm.data.sample_table import SampleTable
 from systems.pixel_llm.errors import DatasetError
 
@@ -45,7 +45,7 @@ class PairedFolders:
         return {
             "no .txt or .caption file beside them": self.without_file,
             "an empty caption": self.empty,
-            "captions but no picture of that name": self.lone_texts,
+            LONE_CAPTION: self.lone_texts,
             "links to folders, which are not followed": self.linked_folders,
         }
 

@@ -21,11 +21,10 @@ from systems.pixel_llm.data.folder import (
 from systems.pixel_llm.data.picture_path import MAX_PACKED_BYTES, PackedPicture
 from systems.pixel_llm.data.readers.captions import MAX_TEXT_BYTES, captions_of, clean_caption, decode_text
 from systems.pixel_llm.data.readers.json_text import parse_json
-from systems.pixel_llm.data.readers.reader import Reader, ReaderOptions, Reading
+from systems.pixel_llm.data.readers.reader import LONE_CAPTION, Reader, ReaderOptions, Reading
 from systems.pixel_llm.data.readers.rows import CAPTION_COLUMNS
 from systems.pixel_llm.data.readers.shards import (
     EMPTY_CAPTION,
-    LONE_CAPTION,
     NO_CAPTION,
     NO_FILE,
     TOO_LARGE,
