@@ -99,10 +99,10 @@ def test_a_file_that_does_not_fit_is_begun_anew(folder: Path, tmp_path: Path, ch
 def test_little_room_on_the_disk_makes_it_smaller_and_none_makes_none(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pixel_cache, "_free_bytes", lambda _: 2 * picture(0).nbytes)
+    monkeypatch.setattr(pixel_cache, "room_in", lambda _: 2 * picture(0).nbytes)
     assert on_disk(folder, tmp_path / "small").capacity == 2
     assert "holds 2 of 4 pictures" in caplog.text
-    monkeypatch.setattr(pixel_cache, "_free_bytes", lambda _: -5)
+    monkeypatch.setattr(pixel_cache, "room_in", lambda _: -5)
     assert PixelCache.on_disk(read_samples(folder, "text"), SIZE, folder=tmp_path / "none") is None
     assert "too little free space" in caplog.text
 
@@ -166,3 +166,31 @@ def test_space_is_taken_at_once(tmp_path: Path) -> None:
         pixel_cache._reserve(file, 100_000)
     assert path.stat().st_size == 100_000
     assert path.stat().st_blocks * 512 >= 100_000, "a file with holes could meet a full disk later"
+
+
+def test_a_file_made_small_on_a_full_disk_is_made_anew_when_there_is_room(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pixel_cache, "room_in", lambda _: 2 * picture(0).nbytes)
+        assert on_disk(folder, tmp_path / "cache").capacity == 2
+        assert on_disk(folder, tmp_path / "cache").capacity == 2
+    assert on_disk(folder, tmp_path / "cache").capacity == 4
+
+
+def test_a_file_that_was_long_not_used_is_removed(folder: Path, tmp_path: Path) -> None:
+    old = on_disk(folder, tmp_path / "cache", samples=read_samples(folder, "text").select([0, 1])).path
+    young = on_disk(folder, tmp_path / "cache", samples=read_samples(folder, "text").select([2])).path
+    assert old is not None
+    assert young is not None
+    os.utime(old, (1, 1))
+    on_disk(folder, tmp_path / "cache")
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_file_of_another_release_is_begun_anew(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = on_disk(folder, tmp_path / "cache")
+    cache.put(1, picture(7))
+    cache.flush()
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    assert on_disk(folder, tmp_path / "cache").num_filled == 0

@@ -7,7 +7,7 @@ again. Looking is cheap: it reads what the head of the file says, before a pixel
 import re
 from typing import Any, BinaryIO
 
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.picture_path import PicturePath
@@ -29,7 +29,6 @@ _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 _CHUNK_BYTES = 1 << 18
 
-_ORIENTATION = 0x0112
 _COMPRESSION, _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 259, 258, 277
 _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
 
@@ -91,7 +90,7 @@ def _bytes_to_decode(image: Image.Image) -> float:
 def _bytes_to_decode_tiff(image: TiffImagePlugin.TiffImageFile) -> float:
     """Pillow turns the picture as part of decoding; libtiff unpacks a whole strip, or a tile of any size, at once."""
     stored = _bytes_as_stored(image)
-    turned = stored if _tag(image, _ORIENTATION, 1) != 1 else 0
+    turned = stored if _tag(image, ExifTags.Base.Orientation, 1) != 1 else 0
     if _tag(image, _COMPRESSION, 1) == 1:
         return stored + turned
     across, down = _tag(image, _TILE_WIDTH, 0), _tag(image, _TILE_LENGTH, 0)

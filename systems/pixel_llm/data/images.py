@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.image_limits import MAX_PIXELS, check_before_decoding, check_decoded, too_large
@@ -36,7 +36,6 @@ PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _STRIP_PIXELS = 2**18
 """Pictures are converted in strips of about this size, so that what is needed in between stays small."""
 
-_EXIF_ORIENTATION = 0x0112
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -244,7 +243,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _turn_of(image: Image.Image) -> Image.Transpose | None:
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         # The pixels are whole; a note beside them that cannot be read tells no turn.
         return None

@@ -11,16 +11,18 @@ import hashlib
 import logging
 import mmap
 import os
-import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import PIL
+import torch
 from numpy.typing import NDArray
 
-from systems.pixel_llm.data.cache_folder import cache_folder
+from systems.pixel_llm.data.cache_folder import cache_folder, room_in
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.picture_path import content_place, content_stamp
 from systems.pixel_llm.data.sample_table import SampleTable
@@ -33,9 +35,8 @@ logger = logging.getLogger(__name__)
 MAX_BYTES_IN_MEMORY = 1 << 30
 """Pictures kept in memory: some 28,000 of 112 x 112 pixels, 7,000 of 224 x 224."""
 
-RESERVED_BYTES = 1 << 30
-RESERVED_SHARE = 0.05
-"""Of the disk, what a cache leaves free: the greater of the two."""
+_FORGOTTEN_SECONDS = 30 * 24 * 3600
+"""A file that no run has opened for so long is removed: a folder that grew since has another."""
 
 _MAGIC = b"pixel-llm pixels 1\n"
 """Changes with the form of the file and with the way pictures are scaled."""
@@ -192,7 +193,9 @@ def _digests(samples: SampleTable, order: Sequence[int], image_size: tuple[int, 
     The names are absolute: two folders that are both called `my_pictures` would else take turns in one file.
     """
     size = repr(image_size).encode()
-    names, states = hashlib.blake2b(size, digest_size=10), hashlib.blake2b(size, digest_size=32)
+    names = hashlib.blake2b(size, digest_size=10)
+    # Another release may decode or scale to other bytes.
+    states = hashlib.blake2b(f"{size!r} {PIL.__version__} {torch.__version__}".encode(), digest_size=32)
     for row in order:
         path = samples.path(row)
         names.update(f"{os.path.abspath(path)}\0".encode(errors="surrogatepass"))  # noqa: PTH100
@@ -207,14 +210,17 @@ def _digests(samples: SampleTable, order: Sequence[int], image_size: tuple[int, 
 
 def _open_file(path: Path, fingerprint: bytes, count: int, image_size: tuple[int, int]) -> _Storage | None:
     """The file of these pictures, made anew where it is not there or not theirs. None where there is no room."""
-    row_bytes = 3 * image_size[0] * image_size[1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    capacity = _capacity_of(path, fingerprint, row_bytes, count)
-    if capacity is None:
+    _forget_unused(path)
+    storage = _mapped(path, fingerprint, count, image_size)
+    row_bytes = 3 * image_size[0] * image_size[1]
+    is_cramped = storage is not None and len(storage.pixels) < count <= room_in(path.parent) // row_bytes
+    if storage is None or is_cramped:
         if path.exists():
-            logger.info("The cache %s is of other pictures, or of an earlier state of them: it is dropped.", path)
+            reason = "it has too little room" if is_cramped else "it is of an earlier state of the pictures"
+            logger.info("The cache %s is dropped: %s.", path, reason)
             path.unlink()
-        capacity = min(count, max(0, _free_bytes(path.parent)) // row_bytes)
+        capacity = min(count, max(0, room_in(path.parent)) // row_bytes)
         if capacity == 0:
             logger.warning(
                 "No cache of decoded pictures: the disk of %s has too little free space. Make room, or set "
@@ -222,40 +228,53 @@ def _open_file(path: Path, fingerprint: bytes, count: int, image_size: tuple[int
             )  # fmt: skip
             return None
         _make_file(path, fingerprint, capacity, row_bytes)
-    if capacity < count:
+        storage = _mapped(path, fingerprint, count, image_size)
+    if storage is None:  # another process has put its own in the place meanwhile
+        logger.warning("No cache of decoded pictures: %s is in use for other pictures.", path)
+    elif len(storage.pixels) < count:
         logger.warning(
             "The cache %s holds %d of %d pictures: there is no room for more on its disk. PIXEL_LLM_CACHE moves it.",
-            path, capacity, count,
+            path, len(storage.pixels), count,
         )  # fmt: skip
-    with path.open("r+b") as opened:
-        file = mmap.mmap(opened.fileno(), 0)
+    return storage
+
+
+def _mapped(path: Path, fingerprint: bytes, count: int, image_size: tuple[int, int]) -> _Storage | None:
+    """The file that is there, in memory; None where there is none, or it is not that of these pictures."""
+    try:
+        with path.open("r+b") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            file = mmap.mmap(opened.fileno(), size) if size >= _HEAD_BYTES else None
+    except FileNotFoundError:
+        return None
+    if file is None:
+        return None
+    start = len(_MAGIC)
+    capacity = int.from_bytes(file[start + 32 : start + 40], "little")
+    is_ours = file[:start] == _MAGIC and file[start : start + 32] == fingerprint
+    first = _HEAD_BYTES + _padded(capacity)
+    num_bytes = capacity * 3 * image_size[0] * image_size[1]
+    if not is_ours or not 0 < capacity <= count or size != first + num_bytes:
+        file.close()
+        return None
+    os.utime(path)  # in use
     block = np.frombuffer(file, np.uint8)
-    start = _HEAD_BYTES + _padded(capacity)
     saved = block[_HEAD_BYTES : _HEAD_BYTES + capacity]
     is_filled = _flags(capacity)
     is_filled[:] = saved == 1
-    pixels = block[start : start + capacity * row_bytes].reshape(capacity, 3, *image_size)
-    return _Storage(pixels, is_filled, saved, file, path)
+    return _Storage(block[first : first + num_bytes].reshape(capacity, 3, *image_size), is_filled, saved, file, path)
 
 
-def _capacity_of(path: Path, fingerprint: bytes, row_bytes: int, count: int) -> int | None:
-    """Rows of the file that is there; None where it is not that of these pictures."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError:
-        return None
-    start = len(_MAGIC)
-    capacity = int.from_bytes(head[start + 32 : start + 40], "little")
-    is_ours = head[:start] == _MAGIC and head[start : start + 32] == fingerprint
-    is_whole = 0 < capacity <= count and size == _HEAD_BYTES + _padded(capacity) + capacity * row_bytes
-    return capacity if is_ours and is_whole else None
-
-
-def _free_bytes(folder: Path) -> int:
-    usage = shutil.disk_usage(folder)
-    return usage.free - max(RESERVED_BYTES, int(RESERVED_SHARE * usage.total))
+def _forget_unused(path: Path) -> None:
+    """Remove the files beside this one that no run has opened for a long time."""
+    for other in path.parent.glob("*.bin"):
+        try:
+            age = time.time() - other.stat().st_mtime
+            if other != path and age > _FORGOTTEN_SECONDS:
+                logger.info("The cache %s was not used for %d days and is removed.", other, age // 86400)
+                other.unlink()
+        except OSError as error:  # gone already, or not ours to remove: it costs room, nothing else
+            logger.debug("The cache %s stays: %s", other, error)
 
 
 def _make_file(path: Path, fingerprint: bytes, capacity: int, row_bytes: int) -> None:

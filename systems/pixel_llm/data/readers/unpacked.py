@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from systems.pixel_llm.data.cache_folder import CACHE_VARIABLE, cache_folder
+from systems.pixel_llm.data.cache_folder import CACHE_VARIABLE, cache_folder, room_in
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.picture_path import PackedPicture
 from systems.pixel_llm.data.readers.shards import Shard
@@ -28,9 +27,6 @@ __all__ = ["Unpacking", "load_unpacked", "unpacking"]
 
 FORMAT_VERSION = 1
 
-_RESERVE_BYTES = 1 << 30
-_RESERVE_SHARE = 0.05
-"""Of the disk; the smaller of the two is left free."""
 _BYTES_BETWEEN_LOOKS = 256 << 20
 _FORGOTTEN_SECONDS = 3600.0
 """A file that is being written is written to more often than that; an older one was left by a process that is gone."""
@@ -160,13 +156,12 @@ def _hash(data: bytes) -> str:
 
 
 def _check_room(folder: Path, num_bytes: int, source: Path) -> None:
-    usage = shutil.disk_usage(folder)
-    needed = num_bytes + min(_RESERVE_BYTES, int(usage.total * _RESERVE_SHARE))
-    if usage.free < needed:
+    room = room_in(folder)
+    if room < num_bytes:
         raise DatasetError(
-            f"There is no room to unpack the pictures of {shown(source)}: {needed / 1e9:,.1f} GB should be free in "
-            f"{shown(folder)}, {usage.free / 1e9:,.1f} GB are. Make room, or set {CACHE_VARIABLE} to a folder on "
-            "another disk."
+            f"There is no room to unpack the pictures of {shown(source)}: they take {num_bytes / 1e9:,.1f} GB, and the "
+            f"disk of {shown(folder)} has {max(0, room) / 1e9:,.1f} GB to spare. Make room, or set {CACHE_VARIABLE} to "
+            "a folder on another disk."
         )
 
 
