@@ -44,8 +44,9 @@ PARQUET_MEMORY_MIB = 2600
 """pyarrow takes the memory that a page of a table claims, up to 2 GiB, before it looks whether the file has as much,
 and offers no bound."""
 
-_ADDRESS_SPACE_MIB = 4096
-"""Above what the process has when idle; the machine stays safe whatever a case asks for."""
+_ADDRESS_SPACE_MIB = 12288
+"""Above what the process has when idle; the machine stays safe whatever a case asks for. pyarrow keeps the addresses of
+what tables have claimed, some gigabytes, without using them."""
 
 SLICE_SECONDS = 2.0
 _KEPT_PER_KIND = 3

@@ -225,7 +225,7 @@ def _read(file: Path, data: str) -> dict[str, _Entry]:
             status = os.fstat(opened.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
                 raise ValueError(f"{status.st_size} bytes, or no file")
-            head, _, body = opened.read(MAX_BYTES).partition(b"\n")
+            head, _, body = opened.read(status.st_size).partition(b"\n")
         if json.loads(head) != _head(data, body):
             raise ValueError("another version, or damaged")
         return dict(_entry(line) for line in body.splitlines())

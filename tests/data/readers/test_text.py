@@ -1,9 +1,11 @@
 """`text` and `kohya`: caption files beside the pictures."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from systems.pixel_llm.data.readers.captions import read_text
 from systems.pixel_llm.data.samples import MAX_CAPTION_CHARACTERS, ReaderOptions, read_folder
 from systems.pixel_llm.errors import ConfigError, DatasetError
 
@@ -108,3 +110,14 @@ class TestKohya:
         assert (reading.caption_format, len(reading.samples)) == ("kohya", 132)
         assert "10 in all, N 42 to 1000" in reading.told
         assert len(read_folder(shared_data / "lora_mickey1928", "text").samples) == 132
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    """Asked for a gigabyte, Python takes a gigabyte before it looks how long the file is."""
+    (tmp_path / "manifest.json").write_text('{"a.jpg": "a cat"}')
+    tracemalloc.start()
+    try:
+        assert read_text(tmp_path / "manifest.json", max_bytes=1 << 30, what="manifest") == '{"a.jpg": "a cat"}'
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
