@@ -52,7 +52,7 @@ def read_text(path: Path, *, max_bytes: int, what: str) -> str:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # Asked for all that is allowed, Python would take that much memory first, a gigabyte, for the smallest file.
+            # Asked for all that is allowed, Python takes that much memory first: a gigabyte for the smallest file.
             data = b"" if size > max_bytes else file.read(size + 1)
             if len(data) > size:  # it grows while it is read
                 data += file.read(max_bytes + 1 - len(data))
