@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from systems.pixel_llm.data.images import open_image, to_rgb
+from systems.pixel_llm.data.images import open_image, open_pixels, to_rgb
 from systems.pixel_llm.data.transforms import make_transform
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.preprocessing import Preprocessing
@@ -218,6 +218,15 @@ class TestTransform:
         assert small.size == (200, 150)
         transform = make_transform(Preprocessing(image_size=(100, 100), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
         assert (transform(small) - transform(open_image(path))).abs().mean() < 0.01
+
+    def test_other_large_pictures_are_averaged_down_and_look_the_same(self, tmp_path: Path) -> None:
+        path = tmp_path / "large.png"
+        gradient(2600, 2000).save(path)
+        small = open_image(path, at_least=(100, 150))
+        assert small.size == (325, 250), "an eighth, the smallest that is twice as wide and high as asked for"
+        transform = make_transform(Preprocessing(image_size=(100, 150), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+        assert (transform(small) - transform(open_image(path))).abs().mean() < 0.01
+        assert np.array_equal(open_pixels(path, at_least=(100, 150)).transpose(1, 2, 0), np.asarray(small))
 
     def test_small_jpegs_are_decoded_in_full(self, tmp_path: Path) -> None:
         gradient(300, 150).save(tmp_path / "a.jpg")

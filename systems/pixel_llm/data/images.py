@@ -33,6 +33,9 @@ __all__ = ["MAX_PIXELS", "PICTURE_KINDS", "PictureFacts", "examine_image", "open
 PICTURE_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """The kinds of file that are decoded. Others, such as EPS, would start programs or reach little-tested decoders."""
 
+_MANY_PIXELS = 2**22
+"""Of a picture larger than this, no copy is made at full size."""
+
 _STRIP_PIXELS = 2**18
 """Pictures are converted in strips of about this size, so that what is needed in between stays small."""
 
@@ -52,7 +55,8 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
     """The picture as PIL RGB, fully decoded, turned as its EXIF says; of an animation, the first frame.
 
     `at_least=(height, width)` tells that the picture will be scaled down to that size: a JPEG that is far larger is
-    then decoded at 1/2, 1/4 or 1/8, never to less than that size. It is several times faster.
+    then decoded at 1/2, 1/4 or 1/8, never to less than that size, which is several times faster; any other picture of
+    many pixels is averaged down by a whole number, never to less than twice that size, which spares memory.
 
     Raises:
         DatasetError: the file is missing, not a picture of these kinds, damaged, or above `MAX_PIXELS`; the message
@@ -60,7 +64,7 @@ def open_image(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None
     """
     with _opened(_picture(path)) as (_, image):
         _decode(_picture(path), image, _scale(image, at_least))
-        return to_rgb(_upright(image))
+        return _averaged(to_rgb(_upright(image)), at_least)
 
 
 def open_pixels(path: str | os.PathLike[str], *, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -73,7 +77,7 @@ def open_pixels(path: str | os.PathLike[str], *, at_least: tuple[int, int] | Non
         pixels = _quick_pixels(file, image, at_least)
         if pixels is None:
             _decode(_picture(path), image, _scale(image, at_least))
-            pixels = np.array(to_rgb(_upright(image)))
+            pixels = np.array(_averaged(to_rgb(_upright(image)), at_least))
         return pixels.transpose(2, 0, 1)
 
 
@@ -111,7 +115,7 @@ def examine_image(
             turn, picture = None, Image.fromarray(pixels)
         else:
             _decode(_picture(path), image, _scale(image, at_least))
-            turn, picture = _turn_of(image), to_rgb(_upright(image))
+            turn, picture = _turn_of(image), _averaged(to_rgb(_upright(image)), at_least)
             if picture is image and image.format == "GIF":
                 picture = image.copy()  # looking for a second picture in the file may spoil the pixels of the first
         if turn in _SIDEWAYS:
@@ -129,9 +133,20 @@ def examine_image(
 
 def _quick_pixels(file: BinaryIO, image: Image.Image, at_least: tuple[int, int] | None) -> NDArray[np.uint8] | None:
     """uint8 [h, w, 3] of an opened picture that needs no turn, None where it must be decoded by Pillow."""
-    if image.format != "JPEG" or _turn_of(image) is not None:
+    scale = _scale(image, at_least)
+    is_large = image.width * image.height > _MANY_PIXELS * scale**2  # an array beside Pillow's own pixels is too much
+    if image.format != "JPEG" or is_large or _turn_of(image) is not None:
         return None
-    return quick_pixels(file, image, scale=_scale(image, at_least))
+    return quick_pixels(file, image, scale=scale)
+
+
+def _averaged(image: Image.Image, at_least: tuple[int, int] | None) -> Image.Image:
+    """A large RGB picture made smaller by a whole number, if it may be."""
+    if at_least is None or image.width * image.height <= _MANY_PIXELS:
+        return image
+    height, width = at_least
+    factor = min(image.height // (2 * height), image.width // (2 * width))
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _decode(path: PicturePath, image: Image.Image, scale: int) -> None:

@@ -35,7 +35,7 @@ __all__ = ["ScanCache"]
 logger = logging.getLogger(__name__)
 
 FORMAT = "pixel-llm scan"
-VERSION = 2
+VERSION = 3
 """To be raised with every change after which a scan may find something else in the same file, within a release too."""
 
 MAX_BYTES = 1 << 30
