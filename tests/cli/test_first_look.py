@@ -85,8 +85,8 @@ def test_what_is_wrong_is_a_line_each_and_where_to_see_more(pixel_llm, in_tmp_pa
     ]  # fmt: skip
     assert lines[1].startswith(FEW.format(12))
     assert "1 of 12 pictures (8.3 %) is unreadable. Training leaves them out and lists them" in lines[2]
-    assert "4 of 12 captions (33.3 %) are suspicious" in lines[3]
-    assert lines[-1] == f"To see which, and more: pixel-llm inspect '{folder}' --image-size 32"
+    assert "4 of 12 captions (33.3 %) are suspicious; most often: is the file's name (4). Read" in lines[3]
+    assert lines[-1] == f"More about the data: pixel-llm inspect '{folder}' --image-size 32"
 
 
 def test_the_command_for_more_reads_the_data_as_training_does(pixel_llm, in_tmp_path):
@@ -94,7 +94,7 @@ def test_the_command_for_more_reads_the_data_as_training_does(pixel_llm, in_tmp_
     words = ["--format", "text", "--captions-per-file", "lines", "--weights", "0.5"]
     advised = look(pixel_llm("train", folder, *words, TINY, "--max-seq-len", "64", "--out", "run"))[-1]
     given = " ".join([*words, "--image-size", "32", "--max-seq-len", "64"])
-    assert advised == f"To see which, and more: pixel-llm inspect {folder} {given}"
+    assert advised == f"More about the data: pixel-llm inspect {folder} {given}"
     assert pixel_llm("inspect", folder, *given.split()).status == 0
 
 

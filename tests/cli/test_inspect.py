@@ -30,6 +30,7 @@ def test_a_sound_folder(pixel_llm, pictures):
     assert (found["train_samples"], found["validation_samples"]) == (len(train), len(validation))
     assert ended.lines[:2] == ["pictures", "read as: text files beside the pictures"]
     assert max(map(len, ended.lines)) <= 80
+    assert "read as" not in ended.err  # on a terminal it would be there twice
     assert ended.lines[-2:] == ["page: page.html", "findings: found.json"]
     assert "\x1b" not in ended.out  # no colours where there is no terminal
 
@@ -74,6 +75,7 @@ def test_a_folder_that_cannot_be_read_is_told_in_the_file_too(pixel_llm, in_tmp_
     assert str(data) in found["checks"][0]["found"]
     assert len(found["pictures_without_captions"]) == (3 if case == "no captions" else 0)
     assert "Training should not start: data." in ended.out
+    assert ended.lines[1] == "not read: see below"
     assert (in_tmp_path / "page.html").is_file()
 
 

@@ -1,11 +1,19 @@
 """Where the options of `train` come from: the preset, options.toml on --resume, --config, the flags; later wins."""
 
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from systems.pixel_llm.cli.options import LEARNING_RATES, parse_caption, parse_demo, parse_inspect, parse_train
+from systems.pixel_llm.cli.options import (
+    LEARNING_RATES,
+    parse_caption,
+    parse_demo,
+    parse_inspect,
+    parse_split,
+    parse_train,
+)
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.config import PRESETS
 
@@ -186,3 +194,34 @@ def test_help_of_train_shows_every_field_and_no_more_than_one_line_of_usage(caps
         for each in fields(part):
             assert f"--{each.name.replace('_', '-')} " in shown
     assert shown.startswith("usage: pixel-llm train [-h] [OPTIONS] DATA...\n")
+
+
+@pytest.mark.parametrize(
+    ("parser", "sentences"),
+    [
+        (
+            parse_train,
+            ["in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs find"],
+        ),
+        (parse_inspect, ["The presets of train have 64 (tiny), 128 (small) and 224 (base).", "in one line. (default"]),
+        (parse_split, ["Left out: found by looking, else caption files beside the pictures. (default"]),
+        (parse_caption, ["Run folder (its best checkpoint is taken, else the newest), or one checkpoint."]),
+    ],
+)
+def test_help_breaks_its_lines_at_the_edge_and_nowhere_else(capsys, monkeypatch, parser, sentences):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parser(["--help"])
+    lines = [line.strip("│|").rstrip() for line in capsys.readouterr().out.splitlines()]
+    of_options = [line for line in lines if line.startswith(" " * 18) and line.strip()]
+    for line, following in pairwise(lines):
+        if line in of_options and following in of_options:
+            # The first word of the next line would not have fitted into the 76 columns between the frame.
+            assert len(line) + 1 + len(following.split()[0]) > 76, (line, following)
+    text = " ".join(" ".join(lines).split())
+    assert all(sentence in text for sentence in sentences)
+
+
+def test_the_presets_that_help_of_inspect_tells_are_those_of_train():
+    sides = {name: preset["image_size"] for name, preset in PRESETS.items()}
+    assert sides == {"tiny": 64, "small": 128, "base": 224}

@@ -77,7 +77,7 @@ def test_other_readings_are_told_and_a_format_can_be_named(pixel_llm, pictures):
     columns = ["--image-column", "what", "--caption-column", "said"]
     ended = pixel_llm("train", pictures, TINY, "--max-steps", 1, "--out", "run")
     assert (
-        "pictures read as: text files beside the pictures (also there, and not read: table, x.csv (cannot be read))"
+        "pictures read as: text files beside the pictures (also there, and not used: table, x.csv (gives no captions))"
         in (ended.err)
     )
     ended = pixel_llm("train", pictures, TINY, "--format", "csv", columns, "--max-steps", 1, "--out", "named")

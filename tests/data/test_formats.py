@@ -38,7 +38,7 @@ def test_the_other_readings_are_told(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"cat.jpg": 7}))
     reading = read_folder(tmp_path)
     assert reading.caption_format == "text"
-    assert reading.others == ["JSON manifest, manifest.json (cannot be read)"]
+    assert reading.others == ["JSON manifest, manifest.json (gives no captions)"]
 
 
 def test_where_nothing_can_be_read_each_reason_is_told(tmp_path: Path) -> None:

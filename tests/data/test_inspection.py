@@ -42,7 +42,16 @@ def test_copies_and_likenesses_are_told_apart(tmp_path):
     assert [path.name for path in copies.paths] == ["0000.jpg", "copy.jpg"]
     assert (copies.is_exact, copies.num_copies, copies.is_leak) == (True, 1, False)
     assert [path.name for path in likenesses.paths] == ["0001.jpg", "small.png"]
-    assert (likenesses.is_exact, likenesses.num_copies) == (False, 0)
+    assert (likenesses.is_exact, likenesses.num_copies, likenesses.copied_paths) == (False, 0, ())
+
+
+def test_copies_are_known_among_pictures_that_look_the_same(tmp_path):
+    photograph(1).save(tmp_path / "1.png")
+    photograph(1).resize((80, 60)).save(tmp_path / "2.png")
+    shutil.copy(tmp_path / "1.png", tmp_path / "3.png")
+    (group,) = find_duplicates(scan_pictures([tmp_path / f"{number}.png" for number in (2, 1, 3)]))
+    assert (group.is_exact, group.num_copies) == (False, 1)
+    assert [path.name for path in group.copied_paths] == ["1.png", "3.png"]
 
 
 def test_a_likeness_on_the_other_side_of_the_split_is_a_leak(tmp_path):
@@ -113,7 +122,7 @@ def test_the_other_warnings(tmp_path):
     ):  # fmt: skip
         assert checks[name].status == "warn", name
         assert checks[name].advice, name
-    assert "--image-size of about 112" in checks["picture sizes"].advice
+    assert "--image-size 112." in checks["picture sizes"].advice
     assert "--max-seq-len 16" in checks["max_seq_len"].advice
     assert checks["pairs"].found == "1 picture without a caption, 1 caption without a picture"
 

@@ -154,3 +154,11 @@ def test_threads_are_chosen_by_decoding(tiny_picture_folder: Any, monkeypatch: p
     loader.num_workers = None
     assert len(list(loader)) == 2
     assert loader.num_workers == 2
+
+
+def test_the_number_of_threads_is_told_once_a_run(tiny_picture_folder: Any, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = ImageCaptionDataset(tiny_picture_folder(count=70), image_size=(8, 8))
+    with caplog.at_level("INFO", logger="systems.pixel_llm.data.picture_loader"):
+        for shuffle in (True, False):  # as for training and for validation
+            next(iter(PictureLoader(dataset, batch_size=35, shuffle=shuffle)))
+    assert len([line for line in caplog.messages if line.startswith("Pictures are decoded by ")]) <= 1

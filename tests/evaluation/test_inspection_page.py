@@ -41,7 +41,7 @@ class Elements(HTMLParser):
 def write(tmp_path, samples, validation=(), *, unpaired=None) -> tuple[str, Elements]:
     inspection = inspect_samples(samples, validation, image_size=64, unpaired=unpaired)
     path = tmp_path / "page.html"
-    write_page(inspection, check_inspection(inspection), path, data=HOSTILE, read_as="text")
+    write_page(inspection, check_inspection(inspection), path, folders=[(HOSTILE, "read as: text")])
     page = path.read_text(encoding="utf-8")
     return page, Elements(page)
 
@@ -108,6 +108,25 @@ def test_it_shows_what_was_found(tmp_path):
         assert expected in text, expected
     assert page.count("<svg") == 4
     assert page.count('class="bar"') >= 8
+    assert text.index("readable picturesstop") < text.index("number of pictureswarn") < text.index("odd picturesok")
+    assert "<code>--preset tiny</code>" in page
+
+
+def test_copies_among_pictures_that_look_the_same_come_first_and_are_marked(tmp_path):
+    small = picture(tmp_path, "1.png")
+    Image.open(small).resize((160, 120)).save(tmp_path / "2.png")
+    (tmp_path / "3.png").write_bytes((tmp_path / "2.png").read_bytes())
+    _, elements = write(tmp_path, [Sample(tmp_path / f"{number}.png", (f"number {number}",)) for number in (1, 2, 3)])
+    text = " ".join("".join(elements.text).split())
+    assert "3 pictures that look the same, 2 of them copies copy number 2 2.png copy number 3 3.png number 1" in text
+
+
+def test_captions_of_many_pictures_are_shown_once_each(tmp_path):
+    samples = [Sample(picture(tmp_path, f"{number}.png"), ("a drawing",)) for number in range(6)]
+    _, elements = write(tmp_path, samples)
+    text = " ".join("".join(elements.text).split())
+    assert "Captions that look wrong (6) Of pictures with the same caption one is shown. is the caption" in text
+    assert re.search(r"and \d+ more", text) is None
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -115,6 +134,7 @@ def test_almost_nothing_makes_a_page_too(tmp_path, count):
     samples = [Sample(picture(tmp_path, f"{place}.png"), ("a caption",)) for place in range(count)]
     _, elements = write(tmp_path, samples)
     assert elements.tags[0] == "html"
+    assert ("near-duplicates" in "".join(elements.text)) == (count > 0)
 
 
 def test_of_much_only_a_part_is_shown_and_the_rest_is_counted(tmp_path):

@@ -49,7 +49,7 @@ def first_look(
         first = inspection.bad[0]
         raise DatasetError(f"{shown(first.path)} {first.reason}")
     told = [_as_training_does(check) for check in check_inspection(inspection) if check.status != "ok"]
-    more = f"To see which, and more: {_inspect_command(command)}"
+    more = f"More about the data: {_inspect_command(command)}"
     for check in told:
         if check.status == "stop":
             raise DatasetError(f"{check.name}: {check.found}. {check.advice} {more}")

@@ -4,6 +4,9 @@ A folder that cannot be read at all is a finding too: the summary and the JSON f
 """
 
 import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from systems.pixel_llm.cli.inspection_summary import print_summary
 from systems.pixel_llm.cli.options import InspectOptions
 from systems.pixel_llm.cli.reading import Sides, read_sides
 from systems.pixel_llm.cli.scan_progress import scan_shown
+from systems.pixel_llm.data import samples
 from systems.pixel_llm.data.inspection import Inspection, inspect_samples
 from systems.pixel_llm.data.inspection_checks import Check, check_inspection
 from systems.pixel_llm.data.options import DataOptions
@@ -40,8 +44,7 @@ def run(options: InspectOptions) -> int:
     if options.json is not None:
         _write_json(options.json, sides, inspection, checks)
     if options.html is not None:
-        data, read_as = (" + ".join(part) for part in zip(*folders, strict=True))
-        _write_html(options.html, inspection, checks, data=data, read_as=read_as)
+        _write_html(options.html, inspection, checks, folders=folders)
     print_summary(inspection, checks, folders=folders, num_draws=None if sides is None else sides.num_draws)
     for name, path in (("page", options.html), ("findings", options.json)):
         if path is not None:
@@ -53,23 +56,36 @@ def _read(options: InspectOptions, cache: ScanCache) -> tuple[Sides | None, str 
     """Both sides, as `train` would have them, or why they cannot be read."""
     try:
         fraction = DataOptions().validation_fraction
-        sides = read_sides(
-            options.data, options.reading, val=options.val, val_manifest=options.val_manifest, fraction=fraction,
-            cache=cache, num_workers=options.num_workers,
-        )  # fmt: skip
+        with _formats_untold():
+            sides = read_sides(
+                options.data, options.reading, val=options.val, val_manifest=options.val_manifest, fraction=fraction,
+                cache=cache, num_workers=options.num_workers,
+            )  # fmt: skip
     except DatasetError as error:
         return None, str(error)
     return sides, None
 
 
+@contextmanager
+def _formats_untold() -> Iterator[None]:
+    """The line that tells a folder's format is in the summary: on a terminal it would be there twice."""
+    logger = logging.getLogger(samples.__name__)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _folders(options: InspectOptions, sides: Sides | None) -> list[tuple[str, str]]:
     """Each folder, with its share of the pictures where there are several, and what it was read as."""
     if sides is None:
-        return [(str(folder), "nothing known") for folder in options.data]
+        return [(str(folder), "not read: see below") for folder in options.data]
     if len(sides.readings) == 1:
-        return [(str(options.data[0]), sides.readings[0].told)]
+        return [(str(options.data[0]), f"read as: {sides.readings[0].told_in_full}")]
     return [
-        (f"{folder} ({len(reading.samples):,} pictures)", reading.told)
+        (f"{folder} ({len(reading.samples):,} pictures)", f"read as: {reading.told_in_full}")
         for folder, reading in zip(options.data, sides.readings, strict=True)
     ]
 
@@ -118,9 +134,11 @@ def _write_json(path: Path, sides: Sides | None, inspection: Inspection, checks:
     _write(path, json.dumps(content, indent=1) + "\n", flag="--json")
 
 
-def _write_html(path: Path, inspection: Inspection, checks: tuple[Check, ...], *, data: str, read_as: str) -> None:
+def _write_html(
+    path: Path, inspection: Inspection, checks: tuple[Check, ...], *, folders: Sequence[tuple[str, str]]
+) -> None:
     try:
-        write_page(inspection, checks, path, data=data, read_as=read_as)
+        write_page(inspection, checks, path, folders=folders)
     except OSError as error:
         raise PixelLLMError(f"--html {path} cannot be written: {error.strerror}. Name another file.") from error
 

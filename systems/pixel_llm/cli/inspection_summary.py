@@ -40,14 +40,14 @@ def print_summary(
     Args:
         inspection: what was found.
         checks: what follows from it.
-        folders: each data folder's name, and the format that it was found to have.
+        folders: each data folder's name, and what there is to say of how it was read.
         num_draws: how many pictures come in an epoch of training, where it is known.
     """
     console = Console(highlight=False, emoji=False, markup=False)
     console.width = min(console.width, MAX_WIDTH)
     for data, read_as in folders:
         console.print(Text(escaped(data), style="bold"), soft_wrap=True)
-        console.print(Text(f"read as: {escaped(read_as)}"), soft_wrap=True)
+        console.print(Text(escaped(read_as)), soft_wrap=True)
     if inspection.num_pictures:
         console.print(_figures(inspection, num_draws=num_draws))
     for title, rows in _lists(inspection):
@@ -115,6 +115,7 @@ def _lists(inspection: Inspection) -> Iterator[tuple[str, Sequence[tuple[str, st
         yield from _counted("Captions that look wrong", suspects)
     yield from _counted("Odd pictures", [(each.path.name, "; ".join(each.what)) for each in inspection.odd])
     leaks, others = inspection.leaks, [group for group in inspection.duplicates if not group.is_leak]
+    others.sort(key=lambda group: (not group.is_exact, not group.copied_paths))
     yield from _counted("Near-duplicates, in training and in validation", [_group(each) for each in leaks])
     yield from _counted("Near-duplicates" + (", others" if leaks else ""), [_group(each) for each in others])
     pictures = [(str(path), "") for path in inspection.unpaired.pictures]
@@ -132,8 +133,10 @@ def _counted(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str,
 
 
 def _group(group: DuplicateGroup) -> tuple[str, str]:
-    first, *others = (path.name for path in group.paths)
-    return first, f"{'copied as' if group.is_exact else 'looks like'} {', '.join(others)}"
+    copied = set(group.copied_paths)
+    first, *others = (path.name for path in sorted(group.paths, key=lambda path: path not in copied))
+    what = "copied as" if group.is_exact else f"{len(copied)} copies; looks like" if copied else "looks like"
+    return first, f"{what} {', '.join(others)}"
 
 
 def _first_rows(rows: Sequence[tuple[str, str]]) -> Table:
@@ -169,5 +172,6 @@ def _verdict(checks: Sequence[Check]) -> Text:
     if stops:
         return Text(f"Training should not start: {', '.join(stops)}.", style=STYLES["stop"])
     if warnings:
-        return Text(f"Training can start. {warnings} of {len(checks)} checks give advice.", style=STYLES["warn"])
+        verb = "gives" if warnings == 1 else "give"
+        return Text(f"Training can start. {warnings} of {len(checks)} checks {verb} advice.", style=STYLES["warn"])
     return Text("Training can start.", style=STYLES["ok"])

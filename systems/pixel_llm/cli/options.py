@@ -9,12 +9,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
+from systems.pixel_llm.cli.help_texts import join_help_lines
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.word_order import folders_first
 from systems.pixel_llm.data.options import DataOptions, MixOptions, ReadingOptions
@@ -141,9 +142,10 @@ class InspectOptions:
     val_manifest: Path | None = None
     """File of the names and captions of the pictures to validate on."""
     max_seq_len: int = 128
-    """Most tokens of a caption, as for train."""
+    """Most tokens of a caption that the model will take: longer ones are counted as cut. As for train."""
     image_size: int = 224
-    """Side of the model's pictures in pixels, as for train."""
+    """Side in pixels of the pictures that the model will see: smaller pictures are counted. The presets of train have
+    64 (tiny), 128 (small) and 224 (base)."""
     html: Path | None = None
     """Write a page with pictures and histograms: one file that can be sent around."""
     json: Path | None = None
@@ -250,43 +252,50 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
     )
     for path, settings in layers:
         command = _with_settings(command, settings, path)
-    return tyro.cli(
+    return _parsed(
         TrainCommand,
-        prog="pixel-llm train",
         # Beside --help nothing else is looked at: with DATA given too, tyro would leave it out of the usage line.
-        args=["--help"] if early.is_help else folders_first(arguments, TrainCommand),
+        ["--help"] if early.is_help else folders_first(arguments, TrainCommand),
         default=command,
         config=(OmitArgPrefixes, FlagCreatePairsOff),
-        registry=FLAG_VALUES,
     )
 
 
 def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     """The command line of `caption`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(CaptionOptions, prog="pixel-llm caption", args=arguments, registry=FLAG_VALUES)
+    return _parsed(CaptionOptions, arguments)
 
 
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
     """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(
-        InspectOptions,
-        prog="pixel-llm inspect",
-        args=folders_first(arguments, InspectOptions),
-        config=(OmitArgPrefixes,),
-        registry=FLAG_VALUES,
-    )
+    return _parsed(InspectOptions, folders_first(arguments, InspectOptions), config=(OmitArgPrefixes,))
 
 
 def parse_split(arguments: Sequence[str]) -> SplitOptions:
     """The command line of `split`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(
-        SplitOptions, prog="pixel-llm split", args=arguments, config=(OmitArgPrefixes,), registry=FLAG_VALUES
-    )
+    return _parsed(SplitOptions, arguments, config=(OmitArgPrefixes,))
 
 
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:
     """The command line of `demo`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return tyro.cli(DemoOptions, prog="pixel-llm demo", args=arguments, registry=FLAG_VALUES)
+    return _parsed(DemoOptions, arguments)
+
+
+Options = TypeVar("Options")
+PROGRAMS: dict[type, str] = {
+    TrainCommand: "pixel-llm train",
+    CaptionOptions: "pixel-llm caption",
+    InspectOptions: "pixel-llm inspect",
+    SplitOptions: "pixel-llm split",
+    DemoOptions: "pixel-llm demo",
+}
+
+
+def _parsed(options: type[Options], arguments: Sequence[str], **details: Any) -> Options:
+    """A command line read by tyro, which makes a flag of each field of `options`; `details` are arguments of its."""
+    join_help_lines(options)
+    parsed: Options = tyro.cli(options, prog=PROGRAMS[options], args=arguments, registry=FLAG_VALUES, **details)
+    return parsed
 
 
 @dataclass(frozen=True, kw_only=True)

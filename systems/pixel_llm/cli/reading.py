@@ -185,13 +185,13 @@ def _tell(
     reading: Reading, train: Sequence[Sample], validation: Sequence[Sample], weights: NDArray[np.float64]
 ) -> None:
     logger.info(
-        "%s: %d pictures to train on%s, %d to validate on",
-        shown(reading.dataset_dir), len(train), _told_epoch(weights), len(validation),
+        "%s: %s pictures to train on%s, %s to validate on",
+        shown(reading.dataset_dir), f"{len(train):,}", _told_epoch(weights), f"{len(validation):,}",
     )  # fmt: skip
 
 
 def _told_epoch(weights: NDArray[np.float64]) -> str:
-    return "" if (weights == 1).all() else f" ({mean_draws(len(weights), weights)} an epoch)"
+    return "" if (weights == 1).all() else f" ({mean_draws(len(weights), weights):,} an epoch)"
 
 
 def _without(samples: SampleTable, folder: Path, val: Path) -> SampleTable:

@@ -35,7 +35,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        logger.info("Looking at %d pictures.", total)
+        logger.info("Looking at %s.", "1 picture" if total == 1 else f"{total:,} pictures")
         yield lambda count: None
         return
     columns = (

@@ -73,9 +73,9 @@ def run(command: TrainCommand) -> int:
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
     write_options(folder, command)
     logger.info(
-        "%s parameters on %s, %s; %d pictures to train on%s, %d to validate on; run folder %s",
+        "%s parameters on %s, %s; %s pictures to train on%s, %s to validate on; run folder %s",
         f"{sum(parameter.numel() for parameter in model.parameters()):,}", device, trainer.precision,
-        len(sides.train), sides.told_epoch, len(sides.validation), folder.path,
+        f"{len(sides.train):,}", sides.told_epoch, f"{len(sides.validation):,}", folder.path,
     )  # fmt: skip
     epochs = command.run.epochs
     if epochs is None and command.training.max_steps is None and command.training.max_minutes is None:
@@ -192,7 +192,8 @@ def make_trainer(
         samples = SampleTable.joined([sides.train, sides.validation])
         cache = PixelCache.on_disk(samples, size)
     if cache is not None:
-        logger.info("Decoded pictures are kept in %s: %d of %d are there.", cache.path, cache.num_filled, len(samples))
+        there = f"{cache.num_filled:,} of {len(samples):,}"
+        logger.info("Decoded pictures are kept in %s: %s are there already.", cache.path, there)
 
     def make_dataset(samples: SampleTable, *, first: int, augment: bool) -> ImageCaptionDataset:
         kept = False if cache is None else cache.part(range(first, first + len(samples)))

@@ -38,6 +38,8 @@ class DuplicateGroup:
     """Whether all of them are copies of one file."""
     num_copies: int
     """Files beyond the first of each content: what could be deleted without losing a byte."""
+    copied_paths: tuple[PicturePath, ...] = ()
+    """Those that have a copy among the others."""
     validation_paths: tuple[PicturePath, ...]
     """Those that are for validation."""
 
@@ -78,12 +80,14 @@ def find_duplicates(
     content_of = _contents(groups, digest)
     found = []
     for paths in groups:
-        num_contents = len({content_of.get(path, path) for path in paths})
+        times = Counter(content_of.get(path, path) for path in paths)
+        num_contents = len(times)
         found.append(
             DuplicateGroup(
                 paths=paths,
                 is_exact=num_contents == 1,
                 num_copies=len(paths) - num_contents,
+                copied_paths=tuple(path for path in paths if times[content_of.get(path, path)] > 1),
                 validation_paths=tuple(path for path in paths if path in for_validation),
             )
         )

@@ -161,4 +161,4 @@ def _best(listing: FolderListing, candidates: Sequence[_Candidate], options: Rea
         f"{told} ({each.pairs:,} {'caption' if each.pairs == 1 else 'captions'})"
         for told, each in readings[:best] + readings[best + 1 :]
     ]
-    return replace(readings[best][1], others=[*others, *(f"{told} (cannot be read)" for told, _ in failed)])
+    return replace(readings[best][1], others=[*others, *(f"{told} (gives no captions)" for told, _ in failed)])

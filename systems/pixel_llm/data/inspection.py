@@ -87,6 +87,7 @@ class Inspection:
                 {
                     "paths": [str(path) for path in group.paths],
                     "is_exact": group.is_exact,
+                    "copied_paths": [str(path) for path in group.copied_paths],
                     "is_leak": group.is_leak,
                     "validation_paths": [str(path) for path in group.validation_paths],
                 }

@@ -3,7 +3,8 @@
 "stop" is for data that training cannot use or would give up on; "warn" for what makes a model worse than it could be.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,8 +54,8 @@ def _picture_checks(inspection: Inspection) -> Iterator[Check]:
         if count >= ADVISED_PICTURES
         else Check(
             "number of pictures", "warn", f"{_counted(count, 'captioned picture')}",
-            f"At least {ADVISED_PICTURES:,} are advised; with fewer, take a small preset, or start from a trained "
-            "model with --init-from.",
+            f"At least {ADVISED_PICTURES:,} are advised; with fewer, take the smallest model (--preset tiny), or start "
+            "from a trained one with --init-from.",
         )
     )  # fmt: skip
     yield _readable(inspection)
@@ -66,15 +67,17 @@ def _picture_checks(inspection: Inspection) -> Iterator[Check]:
             if smaller <= MAX_SMALLER_SHARE * count
             else Check(
                 "picture sizes", "warn", found,
-                f"They will be enlarged, which adds work and no detail: find larger ones, or train with an "
-                f"--image-size of about {_lower_size(inspection)}.",
+                "They will be enlarged, which adds work and no detail: find larger ones, or train with "
+                f"--image-size {_lower_size(inspection)}.",
             )
         )  # fmt: skip
+    odd = [what for each in inspection.odd for what in each.what]
     yield (
         Check("odd pictures", "ok", "none")
         if not inspection.odd
         else Check(
-            "odd pictures", "warn", f"{_part(len(inspection.odd), count)} unusual",
+            "odd pictures", "warn",
+            f"{_part(len(inspection.odd), count)} unusual; {_mostly(odd)}",
             "They are read, but look at them: they may not be what you believe.",
         )
     )  # fmt: skip
@@ -116,8 +119,11 @@ def _caption_checks(report: TextsReport) -> Iterator[Check]:
     yield (
         Check("caption quality", "ok", found)
         if report.suspect_share <= MAX_SUSPECT_SHARE
-        else Check("caption quality", "warn", found, "Read those listed, and correct them or take them out.")
-    )
+        else Check(
+            "caption quality", "warn", f"{found}; {_mostly(each.why for each in report.suspects)}",
+            "Read those listed, and correct them or take them out.",
+        )
+    )  # fmt: skip
     found = f"{report.num_distinct:,} different of {report.num_captions:,}"
     yield (
         Check("caption variety", "ok", found)
@@ -144,7 +150,7 @@ def _cut_captions(report: CaptionsReport) -> Check:
     share = _share(report.cut_share) if report.cut_share else "none"
     found = f"{share} of the captions {'are' if report.cut_share else 'is'} cut at {report.max_seq_len} tokens"
     if report.cut_share <= MAX_CUT_SHARE:
-        return Check("max_seq_len", "ok", f"{found}; {report.advised_max_seq_len} would do")
+        return Check("max_seq_len", "ok", f"{found}; --max-seq-len {report.advised_max_seq_len} would do")
     return Check("max_seq_len", "warn", found, f"Train with --max-seq-len {report.advised_max_seq_len}.")
 
 
@@ -156,7 +162,8 @@ def _split_checks(inspection: Inspection) -> Iterator[Check]:
             "duplicates", "warn",
             f"{_counted(alike, 'picture')} in {_counted(len(inspection.duplicates), 'group')} of near-duplicates"
             + (f"; {_counted(copies, 'exact copy', 'exact copies')}" if copies else ""),
-            "A picture seen more often counts more. Several captions of one picture belong to one entry.",
+            "A picture seen more often counts more. Take copies out, and give several captions of one picture to one "
+            "entry; pictures that only look alike may stay.",
         )  # fmt: skip
     else:
         yield Check("duplicates", "ok", "none")
@@ -187,6 +194,12 @@ def _part(count: int, total: int, what: str = "picture") -> str:
     if count == 0:
         return f"none of {_counted(total, what)} is"
     return f"{count:,} of {_counted(total, what)} ({_share(count / total)}) {'is' if count == 1 else 'are'}"
+
+
+def _mostly(reasons: Iterable[str]) -> str:
+    """The most frequent of the reasons, of which there is one at least."""
+    ((reason, count),) = Counter(reasons).most_common(1)
+    return f"most often: {reason} ({count:,})"
 
 
 def _counted(count: int, what: str, plural: str | None = None) -> str:

@@ -128,7 +128,10 @@ class PictureLoader:
             if rate > best * _LEAST_GAIN:
                 chosen, best = count, rate
         if best:
-            logger.info("Pictures are decoded by %d thread%s: %.0f a second.", chosen, "s" * (chosen > 1), best)
+            # A run has another loader for validation: one line of this kind is enough.
+            level = logging.INFO if self.shuffle else logging.DEBUG
+            told = f"{chosen} thread{'s' * (chosen > 1)}: about {best:,.0f} a second"
+            logger.log(level, "Pictures are decoded by %s.", told)
         return chosen if best else cores
 
 

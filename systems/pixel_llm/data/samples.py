@@ -78,8 +78,7 @@ def read_folder(
         DatasetError, ConfigError: as `read_samples`.
     """
     reading = read_best(dataset_dir, caption_format, manifest_file, options=options or ReaderOptions())
-    others = f" (also there, and not read: {'; '.join(reading.others)})" if reading.others else ""
-    logger.info("%s read as: %s%s", shown(reading.dataset_dir), reading.told, others)
+    logger.info("%s read as: %s", shown(reading.dataset_dir), reading.told_in_full)
     if reading.skipped:
         logger.warning("%s: passed over %s.", shown(reading.manifest or reading.dataset_dir), reading.skipped)
     return reading

@@ -6,6 +6,7 @@ text. Pictures are small JPEGs inside the file; of each finding only so many are
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ _TEMPLATE = Path(__file__).with_name("inspection_page.html")
 THUMBNAIL_SIDE = 168
 THUMBNAIL_QUALITY = 72
 MAX_SAMPLES, MAX_CELLS, MAX_GROUPS, MAX_GROUP_PICTURES, MAX_ROWS = 24, 18, 16, 6, 200
+MAX_REPEATED = 12
+
+_TYPED = re.compile(r"((?<![\w-])--[a-z][a-z-]*(?: (?:\d+|tiny))?|pixel-llm [a-z]+)")
+"""What is to be typed, in a sentence: split by this, every second part is such."""
 
 # Of a histogram, in units of its own drawing.
 CHART_WIDTH, CHART_HEIGHT = 520.0, 150.0
@@ -40,8 +45,10 @@ LEAST_BARS = 8
 """A single bar would fill the whole width and say nothing of where it stands."""
 
 
-def write_page(inspection: Inspection, checks: Sequence[Check], path: Path, *, data: str, read_as: str) -> None:
-    """Write the page. `data` names the data, `read_as` the format that it was found to have.
+def write_page(
+    inspection: Inspection, checks: Sequence[Check], path: Path, *, folders: Sequence[tuple[str, str]]
+) -> None:
+    """Write the page. `folders` are the names of the data folders, each with what there is to say of how it was read.
 
     Raises:
         OSError: the file cannot be written.
@@ -54,9 +61,9 @@ def write_page(inspection: Inspection, checks: Sequence[Check], path: Path, *, d
         undefined=jinja2.StrictUndefined,
     )
     page = environment.get_template(_TEMPLATE.name).render(
-        data=data,
-        read_as=read_as,
-        checks=checks,
+        folders=folders,
+        divided=_TYPED.split,
+        checks=sorted(checks, key=lambda check: ("stop", "warn", "ok").index(check.status)),
         verdict=_verdict(checks),
         inspection=inspection,
         figures=_figures(inspection),
@@ -81,7 +88,9 @@ def _verdict(checks: Sequence[Check]) -> tuple[str, str]:
 
 
 def _figures(inspection: Inspection) -> list[tuple[str, str]]:
-    """(number, what it counts) for the top of the page."""
+    """(number, what it counts) for the top of the page; nothing where nothing was read."""
+    if not inspection.num_pictures:
+        return []
     figures = [
         (f"{inspection.num_pictures:,}", "pictures"),
         (f"{len(inspection.train_samples):,} / {len(inspection.validation_samples):,}", "training / validation"),
@@ -92,7 +101,7 @@ def _figures(inspection: Inspection) -> list[tuple[str, str]]:
             (f"{captions.num_words:,}", f"words, {captions.num_rare_words:,} seen once"),
         ]
     if (sizes := inspection.sizes) is not None:
-        figures.append((f"{sizes.width.median:g} × {sizes.height.median:g}", "middle width and height, pixels"))
+        figures.append((f"{sizes.width.median:g} × {sizes.height.median:g}", "median width × height, pixels"))
     figures += [
         (f"{len(inspection.bad):,}", "unreadable"),
         (f"{len(inspection.odd):,}", "odd"),
@@ -102,9 +111,9 @@ def _figures(inspection: Inspection) -> list[tuple[str, str]]:
 
 
 def _repeated(inspection: Inspection) -> list[tuple[str, int]]:
-    """The most common captions that are there more than once."""
+    """The most common captions that are there more than once, not so many that they push the rest off the screen."""
     captions = inspection.captions
-    return [] if captions is None else [each for each in captions.most_common_captions if each[1] > 1]
+    return [] if captions is None else [each for each in captions.most_common_captions[:MAX_REPEATED] if each[1] > 1]
 
 
 # --- histograms -------------------------------------------------------------------------------------------------------
@@ -232,10 +241,8 @@ class _Section:
     cells: tuple[_Cell, ...] = ()
     rows: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def num_left_out(self) -> int:
-        """What there is beyond the cells and rows shown."""
-        return self.total - len(self.cells) - len(self.rows)
+    num_left_out: int = 0
+    """What there is beyond the cells and rows shown."""
 
 
 def _problems(inspection: Inspection) -> Iterable[_Section]:
@@ -244,14 +251,16 @@ def _problems(inspection: Inspection) -> Iterable[_Section]:
         note="Training skips exactly these.",
         total=len(inspection.bad),
         rows=tuple((str(each.path), each.reason) for each in inspection.bad[:MAX_ROWS]),
+        num_left_out=max(0, len(inspection.bad) - MAX_ROWS),
     )
     if inspection.captions is not None:
         suspects = inspection.captions.suspects
         different = list({each.caption: each for each in suspects}.values())
         yield _Section(
             title="Captions that look wrong",
-            note="",
+            note="Of pictures with the same caption one is shown." if len(different) < len(suspects) else "",
             total=len(suspects),
+            num_left_out=max(0, len(different) - MAX_CELLS),
             cells=tuple(_cell(each.path, each.caption, label=each.why) for each in _spaced(different, MAX_CELLS)),
         )
 
@@ -262,6 +271,7 @@ def _other_sections(inspection: Inspection) -> Iterable[_Section]:
         note="Training reads them, but they may not be what you believe.",
         total=len(inspection.odd),
         cells=tuple(_cell(each.path, *each.what) for each in _spaced(inspection.odd, MAX_CELLS)),
+        num_left_out=max(0, len(inspection.odd) - MAX_CELLS),
     )
     samples = [*inspection.train_samples, *inspection.validation_samples]
     shown = _spaced(samples, MAX_SAMPLES)
@@ -275,7 +285,8 @@ def _other_sections(inspection: Inspection) -> Iterable[_Section]:
         ("Pictures without a caption", "They are passed over.", [str(path) for path in inspection.unpaired.pictures]),
         ("Captions without a picture", "They are passed over.", inspection.unpaired.captions),
     ):
-        yield _Section(title=title, note=note, total=len(names), rows=tuple((name, "") for name in names[:MAX_ROWS]))
+        rows = tuple((name, "") for name in names[:MAX_ROWS])
+        yield _Section(title=title, note=note, total=len(names), rows=rows, num_left_out=len(names) - len(rows))
 
 
 def _some_captions(sample: Sample) -> tuple[str, ...]:
@@ -295,26 +306,31 @@ class _Group:
 
 
 def _groups(inspection: Inspection) -> list[_Group]:
-    """The first groups of duplicates, leaks first."""
+    """The first groups of duplicates: leaks, then those with copies of a file."""
     captions_of = {
         sample.image_path: sample.captions for sample in (*inspection.train_samples, *inspection.validation_samples)
     }
-    ordered = sorted(inspection.duplicates, key=lambda group: not group.is_leak)
+    ordered = sorted(inspection.duplicates, key=lambda group: (not group.is_leak, not group.copied_paths))
     return [_group(group, captions_of) for group in ordered[:MAX_GROUPS]]
 
 
 def _group(group: DuplicateGroup, captions_of: dict[PicturePath, tuple[str, ...]]) -> _Group:
     for_validation = set(group.validation_paths)
-    paths = group.paths
+    copied = set(group.copied_paths)
+    paths = tuple(sorted(group.paths, key=lambda path: path not in copied))
     if group.is_leak:  # both sides must be seen
         paths = (*group.validation_paths[:3], *(path for path in paths if path not in for_validation))
     shown = paths[:MAX_GROUP_PICTURES]
     what = "copies of one file" if group.is_exact else "pictures that look the same"
+    if copied and not group.is_exact:
+        what += f", {len(copied)} of them copies"
+    marks = {"validation": for_validation, "copy": set() if group.is_exact else copied}
     return _Group(
         what=f"{len(group.paths)} {what}" + (", in training and in validation" if group.is_leak else ""),
         is_leak=group.is_leak,
         cells=tuple(
-            _cell(path, *captions_of[path][:1], label="validation" if path in for_validation else "") for path in shown
+            _cell(path, *captions_of[path][:1], label=", ".join(name for name, those in marks.items() if path in those))
+            for path in shown
         ),
         num_left_out=len(group.paths) - len(shown),
     )

@@ -52,9 +52,9 @@ def fit_vocabulary(model: PixelLLM, captions: Sequence[str], optimizer: torch.op
         if parameter.shape != embeddings[name]:
             cut_optimizer_state(optimizer, parameter, rows_before=embeddings[name][0])
     logger.info(
-        "Tokenizer fitted to %d captions: %d tokens (ceiling %d).",
-        len(captions), model.tokenizer.vocab_size, model.config.vocab_size,
-    )  # fmt: skip
+        "Tokenizer fitted to %s captions: %s tokens of at most %s.",
+        *(f"{count:,}" for count in (len(captions), model.tokenizer.vocab_size, model.config.vocab_size)),
+    )
 
 
 def warn_of_cut_captions(model: PixelLLM, captions: Sequence[str]) -> None:

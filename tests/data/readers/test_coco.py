@@ -62,7 +62,7 @@ def test_what_is_missing_is_counted(folder):
         ({"images": {"1": "a.jpg"}}, r"must hold an object with \"images\".*found 'images': an object"),
         ({"annotations": None}, r"found 'annotations': null"),
         ({"images": [7]}, r"images number 0, is a number; expected an object"),
-        ({"images": [{"id": 1, "url": "http://x"}]}, r"images number 0, lacks 'file_name'; it has 'id', 'url'"),
+        ({"images": [{"id": 1, "url": "http://x"}]}, r"lacks 'file_name'; it has 'id', 'url'\. Add it there: expected"),
         ({"images": [{"id": 1, "file_name": 7}]}, r"images number 0, has a file_name that is a number"),
         ({"images": [{"id": 1.5, "file_name": "a.jpg"}]}, r"images number 0, has the id a number; expected a whole"),
         ({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]}, r"number 1, has the id 1 of"),

@@ -87,7 +87,9 @@ def _records(content: Any, key: str, needed: tuple[str, str], *, path: Path) -> 
             raise DatasetError(f"{place}, is {json_kind(record)}; expected an object.")
         for name in needed:
             if name not in record:
-                raise DatasetError(f"{place}, lacks {name!r}; it has {keys_told(record)}.")
+                raise DatasetError(
+                    f"{place}, lacks {name!r}; it has {keys_told(record)}. Add it there: expected {_EXPECTED}."
+                )
         yield place, record
 
 

@@ -89,6 +89,11 @@ class Reading:
     """[count] how often each sample is to come for each time that another does, where the format says so."""
 
     @property
+    def told_in_full(self) -> str:
+        """`told`, and what else lies there."""
+        return f"{self.told} (also there, and not used: {'; '.join(self.others)})" if self.others else self.told
+
+    @property
     def pairs(self) -> int:
         """Captions of pictures that are there."""
         return len(self.samples.captions)
