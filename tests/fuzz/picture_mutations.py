@@ -170,7 +170,7 @@ def _change_jpeg(data: bytes, rng: random.Random) -> bytes:
     elif what == 6:
         segments[number] = _put(segments[number], 2, ">H", odd_number(rng, below=65536))
     elif what == 7:
-        scan = segments[-1] + rest.removesuffix(b"\xff\xd9")
+        scan = segments[-1] + rest.removesuffix(b"\xff\xd9")[:100_000]
         rest = rest.removesuffix(b"\xff\xd9") + scan * rng.choice((1, 5, 100)) + b"\xff\xd9"
     else:
         rest = mutate_bytes(rest, rng, tokens=PICTURE_TOKENS)

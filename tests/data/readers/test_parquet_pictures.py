@@ -370,3 +370,24 @@ def test_a_file_that_contradicts_itself_does_not_end_the_process(tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()
+
+
+@pytest.mark.slow  # takes two gigabytes for a moment
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_that_a_damaged_page_claimed_is_given_back(tmp_path):
+    """Found by the fuzz: pyarrow takes what a page claims, finds less, and keeps the memory for itself."""
+    pytest.importorskip("pyarrow", reason="needs pyarrow, the extra `parquet`")
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(Path(__file__).with_name("damaged") / "claims_two_gigabytes.parquet", data)
+    code = (
+        "from pathlib import Path\n"
+        "from systems.pixel_llm.data.samples import read_folder\n"
+        "from systems.pixel_llm.errors import DatasetError\n"
+        f"try: read_folder({str(data)!r}, 'parquet')\n"
+        "except DatasetError: pass\n"
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "print(next(line for line in lines if line.startswith('VmRSS')).split()[1])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 400_000

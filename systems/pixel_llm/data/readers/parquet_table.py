@@ -120,7 +120,7 @@ def read_parquet_pictures(path: Path, options: ReaderOptions) -> Iterator[Pictur
 def _opened(path: Path) -> Iterator[Any]:
     """The file, pyarrow being there. Whatever goes wrong with it, inside too, is a DatasetError."""
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, default_memory_pool, parquet
     except ImportError as error:
         raise DatasetError(
             f"{shown(path)} needs pyarrow, which is not installed. Run: pip install 'pixel-llm[parquet]', or put the "
@@ -132,6 +132,9 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         raise DatasetError(f"{shown(path)} cannot be read as Parquet: {shown(str(error))}. Write it anew.") from error
+    finally:
+        # pyarrow keeps what it has used, gigabytes where a damaged page claimed as much; training needs it.
+        default_memory_pool().release_unused()
 
 
 def _columns(file: Any, options: ReaderOptions, path: Path) -> tuple[str, str]:
