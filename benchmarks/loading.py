@@ -88,16 +88,22 @@ def _compare(
     passes = {side.name: a_pass(side, len(photographs.files), on_device) for side in sides}
     seconds = paired_seconds(passes, rounds=rounds, warmups=1)
     rates = print_rates(seconds, len(photographs.files))
-    ours = sides[0].name
+    ours = fastest([side.name for side in sides if side.library == "pixel_llm"], seconds)
+    rivals = [side for side in sides if side.library != "pixel_llm"]
     pil = fastest([side.name for side in sides if side.library == PIL_LIBRARY], seconds)
-    rival = fastest([side.name for side in sides[1:]], seconds)
-    ratios = {"pil": ratio_of_medians(seconds[pil], seconds[ours])}
-    ratios["fastest_rival"] = ratio_of_medians(seconds[rival], seconds[ours])
-    print(f"  ours against {pil}: {ratios['pil']:.2f} x (to reach: {targets[0]})")
-    print(f"  ours against the fastest rival, {rival}: {ratios['fastest_rival']:.2f} x (to reach: {targets[1]})")
+    rival = fastest([side.name for side in rivals], seconds)
+    as_shown = fastest([side.name for side in rivals if not side.is_tuned], seconds)
+    ratios = {
+        name: ratio_of_medians(seconds[other], seconds[ours])
+        for name, other in (("pil", pil), ("fastest_rival", rival), ("fastest_rival_as_shown", as_shown))
+    }
+    print(f"  {ours} against {pil}: {ratios['pil']:.2f} x (to reach: {targets[0]})")
+    print(f"  against the fastest rival, {rival}: {ratios['fastest_rival']:.2f} x (to reach: {targets[1]})")
+    print(f"  against the fastest as its guide shows it, {as_shown}: {ratios['fastest_rival_as_shown']:.2f} x")
     return {
-        "pictures": photographs.told(), "images_per_second": rates, "seconds": seconds, "psnr_db": psnr,
-        "pil": pil, "fastest_rival": rival, "ratios": ratios, "missing": missing_rivals(),
+        "pictures": photographs.told(), "images_per_second": rates, "seconds": seconds, "psnr_db": psnr, "ours": ours,
+        "pil": pil, "fastest_rival": rival, "fastest_rival_as_shown": as_shown, "ratios": ratios,
+        "missing": missing_rivals(),
     }  # fmt: skip
 
 

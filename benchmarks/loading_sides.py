@@ -24,10 +24,11 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from benchmarks.photographs import Photographs
-from systems.pixel_llm.data import ImageCaptionDataset, make_loader
+from systems.pixel_llm.data import ImageCaptionDataset
+from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.preprocessing import Preprocessing
 
-__all__ = ["IMAGE_SIZE", "PIL_LIBRARY", "Side", "all_sides", "missing_rivals", "our_side", "pil_sides"]
+__all__ = ["IMAGE_SIZE", "PIL_LIBRARY", "Side", "all_sides", "missing_rivals", "our_sides", "pil_sides"]
 
 IMAGE_SIZE = 224
 PIL_LIBRARY = "torchvision PIL"
@@ -55,6 +56,11 @@ class Side:
         """Library and setting."""
         return f"{self.library}, {self.setting}"
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it is put together here, other than the library's guide shows: bytes through the workers."""
+        return "uint8" in self.setting and self.library != "litdata"  # which gives bytes by itself
+
     def batches(self) -> Iterator[Tensor]:
         """A pass: batches [B, 3, 224, 224], uint8 or normalised float32."""
         return map(self.images_of, self.loader)
@@ -68,7 +74,7 @@ def missing_rivals() -> list[str]:
 def all_sides(photographs: Photographs, work: Path, *, batch_size: int, num_workers: int) -> list[Side]:
     """Ours first. Shards and chunks are written below `work`; rivals are tried with 0 and `num_workers` workers."""
     sides = [
-        our_side(photographs, batch_size=batch_size),
+        *our_sides(photographs, batch_size=batch_size),
         *pil_sides(photographs, batch_size=batch_size, num_workers=num_workers),
     ]
     sides += _v2_sides(photographs, batch_size=batch_size, num_workers=num_workers)
@@ -80,9 +86,12 @@ def all_sides(photographs: Photographs, work: Path, *, batch_size: int, num_work
     return sides
 
 
-def our_side(photographs: Photographs, *, batch_size: int) -> Side:
-    """`make_loader` as it comes, in a first epoch."""
-    return Side("pixel_llm", "as it comes", _FirstEpochs(photographs.folder, batch_size), _images)
+def our_sides(photographs: Photographs, *, batch_size: int) -> list[Side]:
+    """`make_loader` in a first epoch: as it comes on a processor, and reading ahead, as it does beside a GPU."""
+    return [
+        Side("pixel_llm", "as it comes", _FirstEpochs(photographs.folder, batch_size, batches_ahead=0), _images),
+        Side("pixel_llm", "reading ahead", _FirstEpochs(photographs.folder, batch_size, batches_ahead=2), _images),
+    ]
 
 
 class _FirstEpochs:
@@ -91,14 +100,17 @@ class _FirstEpochs:
     The number of threads is measured once: that is the start-up of this side.
     """
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
-        self.folder, self.batch_size = folder, batch_size
+    def __init__(self, folder: Path, batch_size: int, *, batches_ahead: int) -> None:
+        self.folder, self.batch_size, self.batches_ahead = folder, batch_size, batches_ahead
         self.samples = ImageCaptionDataset(folder, "auto", image_size=_SIZE).samples
         self.num_workers: int | None = None
 
     def __iter__(self) -> Iterator[Any]:
         dataset = ImageCaptionDataset(self.folder, samples=self.samples, image_size=_SIZE)
-        loader = make_loader(dataset, batch_size=self.batch_size, shuffle=False, num_workers=self.num_workers)
+        loader = PictureLoader(
+            dataset, batch_size=self.batch_size, shuffle=False, num_workers=self.num_workers,
+            batches_ahead=self.batches_ahead,
+        )  # fmt: skip
         yield from loader
         self.num_workers = loader.num_workers
 
