@@ -1,9 +1,9 @@
 """CIDEr and CIDEr-D: how alike a caption is to what people say of the same picture, words that suit any picture aside.
 
 R. Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015. A caption is a vector over its
-n-grams, each weighted by how often it stands there times the logarithm of how few pictures it is said of (section 4.1,
+n-grams, each weighted by how often it stands there times the logarithm of how few pictures it is said of (section 4,
 equation 1). CIDEr is the cosine to each reference, averaged over references and n = 1..4 (equations 2 and 3). CIDEr-D
-(section 5, equation 4) is harder to cheat: a weight counts up to that in the reference only, and captions of another
+(section 8, equation 4) is harder to cheat: a weight counts up to that in the reference only, and captions of another
 length are worth less, by a Gaussian with sigma 6. Both times 10, without stemming, which is what the COCO evaluation
 calls CIDEr (it computes CIDEr-D).
 

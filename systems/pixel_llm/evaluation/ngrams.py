@@ -92,9 +92,10 @@ def count_ngrams(
     texts: list[Words] = [*captions, *chain.from_iterable(references)]
     pictures = np.concatenate([np.arange(len(captions)), np.repeat(np.arange(len(captions)), num_references)])
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    number_of: dict[str, int] = {}
-    flat = np.array([number_of.setdefault(word, len(number_of)) for text in texts for word in text], np.int64)
-    vocabulary = list(number_of)
+    all_words = list(chain.from_iterable(texts))
+    vocabulary = list(dict.fromkeys(all_words))
+    number_of = {word: number for number, word in enumerate(vocabulary)}
+    flat = np.fromiter(map(number_of.__getitem__, all_words), np.int64, len(all_words))
 
     text = np.repeat(np.arange(len(texts)), lengths)  # of each word, in which text it stands
     room = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))  # and how many words there are from it on

@@ -5,7 +5,9 @@ for BLEU, the value for ROUGE-L and CIDEr-D. From these, `CaptionScores.scores` 
 from drawing the pictures anew, with replacement, a thousand times (B. Efron and R. Tibshirani, "An Introduction to the
 Bootstrap", 1993, chapter 13, percentiles); each time costs one row of a matrix product. `compare` does the same for two
 runs on the same pictures, drawing the same ones for both: P. Koehn, "Statistical Significance Tests for Machine
-Translation Evaluation", EMNLP 2004, section 4.
+Translation Evaluation", EMNLP 2004, on paired bootstrap resampling; with the draws moved to where there is no
+difference, as S. Riezler and J. Maxwell, "On Some Pitfalls in Automatic Evaluation and Significance Testing for MT",
+2005, have it.
 
 The intervals tell what other pictures of the same kind would change. Word rarity in CIDEr-D is held fixed over the
 draws, and what another seed of training would change is not in them.
