@@ -22,6 +22,7 @@ __all__ = ["describe_machine", "print_table", "usable_cores", "write_json"]
 
 _PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "simplejpeg", "transformers", "webdataset", "litdata", "datasets",
+    "pycocoevalcap",
 )  # fmt: skip
 
 
