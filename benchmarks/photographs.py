@@ -23,7 +23,7 @@ REAL_PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data" / "co
 LARGE_SIZE = (4000, 3000)
 
 _NUM_DRAWN = 24
-_NOISE = 5.0
+GRAIN = 5.0
 """Standard deviation in gray levels; with it a 12-megapixel picture of quality 90 has 2.3 MB or more, without 1 MB."""
 
 
@@ -75,12 +75,14 @@ def photograph_folder(
     return Photographs(folder, tuple(files), are_real, min(count, len(sources)))
 
 
-def enlarge(sources: Sequence[Path], folder: Path) -> list[Path]:
-    """Each source as a 12-megapixel JPEG of quality 90 in `folder`; an upright one is turned."""
+def enlarge(sources: Sequence[Path], folder: Path, *, grain: float) -> list[Path]:
+    """Each source as a 12-megapixel JPEG of quality 90 in `folder`, with noise of so many gray levels; an upright one
+    is turned.
+    """
     folder.mkdir(parents=True)
     files, draw = [], np.random.default_rng(0)
     # One sheet of noise, shifted for each picture: drawing 36 million numbers takes longer than all the rest.
-    noise = draw.normal(0, _NOISE, (LARGE_SIZE[1], LARGE_SIZE[0], 3)).astype(np.float32)
+    noise = draw.normal(0, grain, (LARGE_SIZE[1], LARGE_SIZE[0], 3)).astype(np.float32)
     for number, source in enumerate(sources):
         with Image.open(source) as image:
             picture = image.convert("RGB")
