@@ -7,12 +7,14 @@ from shlex import quote
 import torch
 
 from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.environment import write_environment
 from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
-from systems.pixel_llm.cli.run_folder import RunFolder, make_run_folder, new_run_folder
+from systems.pixel_llm.cli.run_folder import make_run_folder, new_run_folder
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
 from systems.pixel_llm.evaluation.exact_match import exact_match
 from systems.pixel_llm.evaluation.figures import CaptionedPicture, contact_sheet, training_curve
+from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training import Trainer
@@ -39,6 +41,7 @@ def run(options: DemoOptions) -> int:
     device = chosen_device(options.device)
     folder = new_run_folder(options.out, name="demo")
     make_run_folder(folder)
+    write_environment(folder.environment, device)
     trainer = make_demo_trainer(options, folder, device)
     logger.info(
         "Learning from freshly drawn pictures for %g minutes; then captioning pictures of combinations never shown.",

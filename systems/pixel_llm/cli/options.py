@@ -20,12 +20,12 @@ from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.word_order import folders_first
 from systems.pixel_llm.data.options import DataOptions, MixOptions, ReadingOptions
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.evaluation.run_files import OPTIONS_FILE
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
 from systems.pixel_llm.training.options import TrainingOptions
 
 __all__ = [
     "DEFAULT_EPOCHS",
-    "OPTIONS_FILE",
     "CaptionOptions",
     "DemoOptions",
     "InspectOptions",
@@ -43,7 +43,6 @@ DataFolders = Annotated[
     Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DATA...", help_behavior_hint="(at least one)")
 ]
 
-OPTIONS_FILE = "options.toml"
 DEFAULT_EPOCHS = 30
 # A small model bears, and needs, a higher rate.
 LEARNING_RATES = {"tiny": 1e-3, "small": 5e-4, "base": 3e-4}

@@ -11,11 +11,11 @@ import torch
 
 from systems.pixel_llm.cli.bad_pictures import BadPictureList
 from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.environment import write_environment
 from systems.pixel_llm.cli.first_look import first_look
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
 from systems.pixel_llm.cli.reading import Sides, read_sides
 from systems.pixel_llm.cli.run_folder import (
-    RunFolder,
     make_run_folder,
     new_run_folder,
     recorded_data,
@@ -32,6 +32,7 @@ from systems.pixel_llm.data.same_pictures import files_on_both_sides
 from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
+from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
@@ -72,6 +73,7 @@ def run(command: TrainCommand) -> int:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
     write_options(folder, command)
+    write_environment(folder.environment, device)
     logger.info(
         "%s parameters on %s, %s; %s pictures to train on%s, %s to validate on; run folder %s",
         f"{sum(parameter.numel() for parameter in model.parameters()):,}", device, trainer.precision,
@@ -233,7 +235,7 @@ def make_trainer(
         checkpoint_interval=command.run.checkpoint_interval,
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
-        callbacks=[bad_pictures, SamplePanel(model, sides.validation)],
+        callbacks=[bad_pictures, SamplePanel(model, sides.validation, folder.panel)],
         options=command.training,
     )
 

@@ -50,7 +50,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if not isinstance(record, dict) or "step" not in record:
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
             continue
         if record.get("kind") == "start":
             records = [earlier for earlier in records if earlier["step"] <= record["step"]]

@@ -183,7 +183,12 @@ class Trainer:
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
             return
-        self._recorder.tell_start(precision=self.precision)
+        self._recorder.tell_start(
+            precision=self.precision,
+            num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            num_train_pictures=_num_pictures(self.train_loader),
+            num_validation_pictures=_num_pictures(self.val_loader),
+        )
         try:
             if self.state.is_validation_due:
                 self._validate_and_record()
@@ -486,3 +491,9 @@ def _choose_device(device: torch.device | str | None, model: nn.Module) -> torch
     if current.type == "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return current
+
+
+def _num_pictures(loader: Any) -> int | None:
+    """How many pictures a loader goes through an epoch, where its dataset can tell."""
+    dataset = getattr(loader, "dataset", None)
+    return len(dataset) if hasattr(dataset, "__len__") else None
