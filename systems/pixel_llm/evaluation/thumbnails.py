@@ -11,7 +11,7 @@ from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["THUMBNAIL_SIDE", "data_uri", "spaced", "thumbnail"]
+__all__ = ["THUMBNAIL_SIDE", "data_uri", "shrunk", "spaced", "thumbnail"]
 
 THUMBNAIL_SIDE = 168
 """The longer side of a thumbnail, in pixels."""
@@ -26,11 +26,16 @@ def thumbnail(path: PicturePath, *, side: int = THUMBNAIL_SIDE) -> str | None:
         picture = open_image(path, at_least=(side, side))
     except DatasetError:
         return None
+    return data_uri(shrunk(picture, side))
+
+
+def shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with its longer side at most `side`."""
     scale = side / max(picture.size)
-    if scale < 1:
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    return data_uri(picture)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -35,7 +35,10 @@ class WordMap:
 
 
 def attention_maps(model: PixelLLM, image: Tensor, caption: str) -> list[WordMap]:
-    """The words of a caption, each with the mean of its tokens' weights over all heads and all blocks.
+    """The words of a caption, each with the mean of its tokens' weights over all heads of the last block.
+
+    The last block speaks of the word that comes next: "grass" lights the grass there, while the mean over all blocks
+    blurs that with the looking around of earlier ones.
 
     Args:
         model: in whatever mode; it is left in it.
@@ -46,7 +49,7 @@ def attention_maps(model: PixelLLM, image: Tensor, caption: str) -> list[WordMap
         The words in order; none for an empty caption.
     """
     token_ids = model.encode_captions([caption]).targets[0, :-1].tolist()  # without the end mark
-    weights = cross_attention_weights(model, image[None], [caption])[0].mean(dim=0)
+    weights = cross_attention_weights(model, image[None], [caption])[0, -1]
     rows, columns = model.encoder.grid
     return [
         WordMap(word, weights[start:end].mean(dim=0).view(rows, columns))
