@@ -14,9 +14,10 @@ from systems.pixel_llm.cli.lines import escaped, one_line
 from systems.pixel_llm.evaluation.result import EvaluationResult, PictureResult, ScoreRow
 from systems.pixel_llm.evaluation.score import Difference, Score
 
-__all__ = ["print_comparison", "print_evaluation", "verdict"]
+__all__ = ["print_comparison", "print_evaluation", "score_line", "verdict"]
 
 COLUMNS = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D")
+ROWS = {"nearest": "nearest neighbour", "constant": "one caption for all"}
 PRIMARY = "CIDEr-D"
 """The score by which a verdict is given: of these the one that agrees best with people."""
 SIGNIFICANT = 0.05
@@ -29,13 +30,14 @@ def print_evaluation(result: EvaluationResult) -> None:
     """Print the table, what kind of captions they are, a few of them, and what could not be computed."""
     console = _console()
     console.print(_table(result))
+    console.print(Text(_diversity(result)), soft_wrap=True)
     others = [each for each in result.scores if each.name not in (*COLUMNS, "BLEU-2", "BLEU-3")]
     if others:
         console.print(Text("   ".join(f"{each.name} {each.value:.3f}{_interval(each)}" for each in others)))
-    console.print(Text(_diversity(result)), soft_wrap=True)
-    constant = result.baselines.get("constant")
-    if constant is not None and constant.caption is not None:
-        console.print(Text(f"the one caption: {one_line(constant.caption)}"), soft_wrap=True)
+    console.print()
+    for name, row in _rows_told(result):
+        told = row.label if row.caption is None else f'{row.label}: "{one_line(row.caption)}"'
+        console.print(Text(f"{name}: {told}", style="dim"), soft_wrap=True)
     ranked = sorted(result.pictures, key=lambda each: each.cider_d, reverse=True)
     if len(ranked) > 2 * SHOWN:
         _print_pictures(console, "best by CIDEr-D", ranked[:SHOWN])
@@ -44,6 +46,17 @@ def print_evaluation(result: EvaluationResult) -> None:
         console.print(Text(f"not computed: {name}: {escaped(reason)}"), soft_wrap=True)
     for caveat in result.caveats:
         console.print(Text(f"note: {escaped(caveat)}", style="yellow"), soft_wrap=True)
+
+
+def score_line(result: EvaluationResult) -> str:
+    """The scores in a line, for the end of a run."""
+    by_name = {each.name: each for each in result.scores}
+    interval = by_name[PRIMARY].interval
+    within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return (
+        f"{PRIMARY}: {by_name[PRIMARY].value:.3f}{within}, BLEU-4: {by_name['BLEU-4'].value:.3f} "
+        f"({len(result.pictures):,} validation pictures)"
+    )
 
 
 def print_comparison(differences: Sequence[Difference], *, one: str, other: str, num_pictures: int) -> None:
@@ -81,35 +94,39 @@ def _table(result: EvaluationResult) -> Table:
     num_references = [len(each.references) for each in result.pictures]
     fewest, most = min(num_references), max(num_references)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{len(result.pictures):,} pictures", overflow="fold")
+    table.add_column(f"{len(result.pictures):,} pictures", no_wrap=True)
     table.add_column("refs", justify="right", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("95 % interval", no_wrap=True)
-    references = (fewest, most)
-    _add_row(table, ScoreRow(label="model", scores=result.scores), references, style="bold", with_interval=True)
-    for row in (result.baselines[name] for name in ("nearest", "constant") if name in result.baselines):
-        _add_row(table, row, references)
+    _add_row(table, "model", result.scores, (fewest, most), with_interval=True)
+    for key in ROWS:
+        if key in result.baselines:
+            _add_row(table, ROWS[key], result.baselines[key].scores, (fewest, most))
     if result.human is not None:
-        fewer = (fewest - 1, most - 1)
         table.add_section()
-        _add_row(table, result.human.model, fewer)
-        _add_row(table, result.human.human, fewer)
+        _add_row(table, "model, same refs", result.human.model.scores, (fewest - 1, most - 1))
+        _add_row(table, "people", result.human.human.scores, (fewest - 1, most - 1))
     return table
 
 
+def _rows_told(result: EvaluationResult) -> list[tuple[str, ScoreRow]]:
+    """The rows that need words, by their names in the table."""
+    rows = [(name, result.baselines[key]) for key, name in ROWS.items() if key in result.baselines]
+    return rows if result.human is None else [*rows, ("people", result.human.human)]
+
+
 def _add_row(
-    table: Table, row: ScoreRow, references: tuple[int, int], *, style: str = "", with_interval: bool = False
+    table: Table, name: str, scores: tuple[Score, ...], references: tuple[int, int], *, with_interval: bool = False
 ) -> None:
+    by_name = {each.name: each for each in scores}
     fewest, most = references
-    scores = [row.score(name) for name in COLUMNS]
-    primary = scores[COLUMNS.index(PRIMARY)]
     table.add_row(
-        row.label,
+        name,
         str(fewest) if fewest == most else f"{fewest}-{most}",
-        *("-" if each is None else f"{each.value:.3f}" for each in scores),
-        _interval(primary).strip() if with_interval and primary is not None else "",
-        style=style,
+        *(f"{by_name[column].value:.3f}" for column in COLUMNS),
+        _interval(by_name[PRIMARY]).strip() if with_interval else "",
+        style="bold" if with_interval else "",
     )
 
 

@@ -1,4 +1,5 @@
-"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`.
+"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`, and
+`evaluation/` with captions and scores.
 
 Where pictures could not be read, `bad_pictures.jsonl` lists them.
 """
@@ -49,6 +50,11 @@ class RunFolder:
     def samples(self) -> Path:
         """Contact sheet of validation pictures."""
         return self.path / "samples.png"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of captions and scores of validation pictures."""
+        return self.path / "evaluation"
 
     @property
     def curve(self) -> Path:

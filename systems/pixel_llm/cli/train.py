@@ -25,6 +25,7 @@ from systems.pixel_llm.cli.run_folder import (
 from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
+from systems.pixel_llm.cli.validation_scores import score_validation
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.pixel_cache import PixelCache
@@ -88,6 +89,9 @@ def run(command: TrainCommand) -> int:
     else:
         if trainer.state.step == steps_before and not stopped_by:
             logger.info("To train on, resume with a higher --epochs, --max-steps or --max-minutes.")
+        if not stopped_by:
+            workers = command.dataset.num_workers
+            score_validation(folder, sides, data=command.data, device=device, num_workers=workers)
         pictured = sides.validation or sides.train
         write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
         tell_end(folder, command, trainer, stopped_by)
@@ -254,7 +258,7 @@ def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped
         )  # fmt: skip
     if stopped_by:
         logger.info(
-            "Stopped early. To go on: pixel-llm train %s --out %s --resume",
+            "Stopped early, so there are no scores. To go on: pixel-llm train %s --out %s --resume",
             spelled(command.data), quote(str(folder.path)),
         )  # fmt: skip
     logger.info("To caption: pixel-llm caption %s PICTURE...", quote(str(folder.path)))

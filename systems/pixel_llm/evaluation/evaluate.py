@@ -215,7 +215,7 @@ def _constant_row(
     known = [sample.captions for sample in train.evenly_spaced(MAX_CONSTANT_PICTURES)]
     constant = best_constant_caption(known)
     label = (
-        f"the same caption for all, best of {constant.num_candidates:,} for {constant.num_pictures:,} training pictures"
+        f"of {constant.num_candidates:,} training captions the best for {constant.num_pictures:,} training pictures"
     )
     row = _row([constant.caption] * len(captioned.captions), captioned, label, frequencies)
     return replace(row, caption=constant.caption)
