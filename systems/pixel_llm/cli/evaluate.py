@@ -13,10 +13,9 @@ from systems.pixel_llm.cli.evaluate_options import EvaluateOptions
 from systems.pixel_llm.cli.evaluated_data import EvaluatedData, enclosing_run, read_evaluated_data
 from systems.pixel_llm.cli.evaluation_summary import print_comparison, print_evaluation
 from systems.pixel_llm.cli.scan_progress import pictures_shown
-from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError
 from systems.pixel_llm.evaluation.cider import DocumentFrequencies
-from systems.pixel_llm.evaluation.evaluate import caption_pictures, evaluate
+from systems.pixel_llm.evaluation.evaluate import bounded, caption_pictures, evaluate
 from systems.pixel_llm.evaluation.evaluation_files import (
     BAD_PICTURES_FILE,
     CAPTIONS_FILE,
@@ -52,14 +51,15 @@ def run(options: EvaluateOptions) -> int:
             Captioner.from_checkpoint(checkpoint, device=device), data.samples,
             run=str(options.run), checkpoint=str(checkpoint.resolve()), split=data.split,
             data=", ".join(str(each.resolve()) for each in data.folders),
-            train=data.train, without_train=data.without_train, batch_size=options.batch_size,
-            num_workers=options.num_workers, frequencies=frequencies, on_progress=on_progress,
+            train=data.train, without_train=data.without_train, generation=options.generation,
+            batch_size=options.batch_size, num_workers=options.num_workers, frequencies=frequencies,
+            on_progress=on_progress,
         )  # fmt: skip
     result = replace(result, caveats=(*warnings, *result.caveats))
     print_evaluation(result)
     comparison: dict[str, list[Difference]] = {}
     if options.compare is not None:
-        comparison[str(options.compare)] = _compare(options, result, data.samples, frequencies)
+        comparison[str(options.compare)] = _compare(options, result, data, frequencies)
     write_evaluation(result, out, comparison=comparison)
     if options.write_document_frequencies is not None:
         _write_frequencies(options.write_document_frequencies, result)
@@ -92,10 +92,8 @@ def _out(options: EvaluateOptions, data: EvaluatedData) -> Path:
 def _warnings(data: EvaluatedData) -> list[str]:
     if not data.num_trained_on:
         return []
-    return [
-        f"{data.num_trained_on:,} of the {len(data.samples):,} pictures are training pictures of this run: the scores "
-        "tell how well it remembers, not how well it captions what it has not seen."
-    ]
+    told = f"{data.num_trained_on:,} of the {len(data.samples):,} pictures are training pictures of this run"
+    return [f"{told}: the scores tell how well it remembers, not how well it captions what it has not seen."]
 
 
 # --- another run ------------------------------------------------------------------------------------------------------
@@ -112,11 +110,11 @@ def _check_compared(options: EvaluateOptions) -> None:
 
 
 def _compare(
-    options: EvaluateOptions, result: EvaluationResult, samples: SampleTable, frequencies: DocumentFrequencies | None
+    options: EvaluateOptions, result: EvaluationResult, data: EvaluatedData, frequencies: DocumentFrequencies | None
 ) -> list[Difference]:
     """Compare with the other run on the pictures that both have captions of, and print it."""
     assert options.compare is not None
-    others = _captions_of_compared(options, samples)
+    others = _captions_of_compared(options, data)
     shared = [each for each in result.pictures if each.image in others]
     if not shared:
         raise DatasetError(
@@ -137,7 +135,7 @@ def _compare(
     return differences
 
 
-def _captions_of_compared(options: EvaluateOptions, samples: SampleTable) -> dict[str, str]:
+def _captions_of_compared(options: EvaluateOptions, data: EvaluatedData) -> dict[str, str]:
     """Picture -> caption."""
     assert options.compare is not None
     if _is_evaluation(options.compare):
@@ -145,8 +143,9 @@ def _captions_of_compared(options: EvaluateOptions, samples: SampleTable) -> dic
     other = Captioner.from_checkpoint(options.compare, device=chosen_device(options.device))
     with pictures_shown() as on_progress:
         captioned = caption_pictures(
-            other, samples, batch_size=options.batch_size, num_workers=options.num_workers, on_progress=on_progress
-        )
+            other, data.samples, generation=bounded(options.generation, other, data.train),
+            batch_size=options.batch_size, num_workers=options.num_workers, on_progress=on_progress,
+        )  # fmt: skip
     return dict(zip(captioned.images, captioned.captions, strict=True))
 
 

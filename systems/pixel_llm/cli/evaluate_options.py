@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from systems.pixel_llm.data.options import ReadingOptions
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.models.generation_options import GenerationOptions
 
 __all__ = ["EvaluateOptions"]
 
@@ -35,6 +36,7 @@ class EvaluateOptions:
     """Which of the pictures: those in the lists or shards of that name, else what train would hold back or keep. auto:
     val of the run's own data, all of others."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    generation: GenerationOptions = field(default_factory=lambda: GenerationOptions(num_beams=5))
     num_pictures: int | None = None
     """Score so many, evenly spaced. Left out: all."""
     train_data: Path | None = None
@@ -59,3 +61,8 @@ class EvaluateOptions:
                 raise ConfigError(f"{name} must be at least 1, not {value}.")
         if self.num_workers is not None and self.num_workers < 0:
             raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
+        if self.generation.num_return_sequences > 1:
+            raise ConfigError(
+                f"num_return_sequences={self.generation.num_return_sequences} asks for several captions a picture, and "
+                "one is scored. Leave it out; pixel-llm caption shows several."
+            )

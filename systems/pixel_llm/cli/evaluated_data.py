@@ -89,6 +89,7 @@ def read_evaluated_data(options: EvaluateOptions) -> EvaluatedData:
         split = "val" if is_read_alike else "all"
     if options.split == "auto" and is_read_alike:
         logger.info("The run was trained on this data: scoring the pictures that it was validated on (--split val).")
+    train: SampleTable | None
     recorded = () if of_run is None else of_run.folders
     with ScanCache(*(each for each in dict.fromkeys([*folders, *recorded]) if each.is_dir())) as cache:
         if is_read_alike and of_run is not None:

@@ -29,6 +29,7 @@ MAX_WIDTH = 110
 def print_evaluation(result: EvaluationResult) -> None:
     """Print the table, what kind of captions they are, a few of them, and what could not be computed."""
     console = _console()
+    console.print(Text(_heading(result), style="bold"), soft_wrap=True)
     console.print(_table(result))
     console.print(Text(_diversity(result)), soft_wrap=True)
     others = [each for each in result.scores if each.name not in (*COLUMNS, "BLEU-2", "BLEU-3")]
@@ -90,10 +91,17 @@ def _console() -> Console:
     return console
 
 
+def _heading(result: EvaluationResult) -> str:
+    checkpoint = result.checkpoint.rpartition("/")[2]
+    beams = result.generation.get("num_beams", 1)
+    how = "drawn" if result.generation.get("do_sample") else "greedy" if beams == 1 else f"{beams} beams"
+    return f"{escaped(result.run)} at {escaped(checkpoint)}, {how}, on {escaped(result.data)} ({result.split})"
+
+
 def _table(result: EvaluationResult) -> Table:
     num_references = [len(each.references) for each in result.pictures]
     fewest, most = min(num_references), max(num_references)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(f"{len(result.pictures):,} pictures", no_wrap=True)
     table.add_column("refs", justify="right", no_wrap=True)
     for name in COLUMNS:
@@ -151,7 +159,7 @@ def _print_pictures(console: Console, title: str, pictures: Sequence[PictureResu
     console.print(Text(title, style="dim"))
     for each in pictures:
         said = one_line(each.caption) or "(nothing)"
-        console.print(Text(f"{each.cider_d:6.3f}  {said}", overflow="ellipsis"), no_wrap=True)
+        console.print(Text(f"{each.cider_d:6.3f}  {said}"), no_wrap=True, overflow="ellipsis")
         name = escaped(each.image.rpartition("/")[2])
-        line = Text(f"        {name}: {one_line(each.references[0])}", style="dim", overflow="ellipsis")
-        console.print(line, no_wrap=True)
+        line = Text(f"        {name}: {one_line(each.references[0])}", style="dim")
+        console.print(line, no_wrap=True, overflow="ellipsis")

@@ -11,7 +11,6 @@ from shlex import quote
 
 import torch
 
-from systems.pixel_llm.cli.evaluation_summary import score_line
 from systems.pixel_llm.cli.reading import Sides
 from systems.pixel_llm.cli.run_folder import RunFolder
 from systems.pixel_llm.cli.scan_progress import pictures_shown
@@ -34,7 +33,7 @@ MAX_TRAIN_PICTURES = 500
 def score_validation(
     folder: RunFolder, sides: Sides, *, data: tuple[Path, ...], device: torch.device, num_workers: int | None = None
 ) -> EvaluationResult | None:
-    """Score the run's best checkpoint and write `RUN/evaluation/`; None where there is nothing to score, or Ctrl-C came.
+    """Score the run's best checkpoint and write `RUN/evaluation/`; None where nothing is scored, or Ctrl-C came.
 
     Raises:
         PixelLLMError: the folder cannot be written to.
@@ -67,7 +66,6 @@ def score_validation(
         )
         result = replace(result, caveats=(*result.caveats, part))
     write_evaluation(result, folder.evaluation)
-    print(score_line(result))
     for caveat in result.caveats:
         logger.info("note: %s", caveat)
     return result
