@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
+from systems.pixel_llm.cli.evaluate_options import EvaluateOptions
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.help_texts import join_help_lines
 from systems.pixel_llm.cli.settings_file import read_settings
@@ -28,12 +29,14 @@ __all__ = [
     "DEFAULT_EPOCHS",
     "CaptionOptions",
     "DemoOptions",
+    "EvaluateOptions",
     "InspectOptions",
     "RunOptions",
     "SplitOptions",
     "TrainCommand",
     "parse_caption",
     "parse_demo",
+    "parse_evaluate",
     "parse_inspect",
     "parse_split",
     "parse_train",
@@ -265,6 +268,15 @@ def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     return _parsed(CaptionOptions, arguments)
 
 
+def parse_evaluate(arguments: Sequence[str]) -> EvaluateOptions:
+    """The command line of `evaluate`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(
+        EvaluateOptions,
+        folders_first(arguments, EvaluateOptions),
+        config=(OmitArgPrefixes, FlagCreatePairsOff),
+    )
+
+
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
     """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(InspectOptions, folders_first(arguments, InspectOptions), config=(OmitArgPrefixes,))
@@ -284,6 +296,7 @@ Options = TypeVar("Options")
 PROGRAMS: dict[type, str] = {
     TrainCommand: "pixel-llm train",
     CaptionOptions: "pixel-llm caption",
+    EvaluateOptions: "pixel-llm evaluate",
     InspectOptions: "pixel-llm inspect",
     SplitOptions: "pixel-llm split",
     DemoOptions: "pixel-llm demo",

@@ -8,11 +8,10 @@ Nothing is guessed: a line that cannot be computed is named with the reason, a p
 and listed, and the number of pictures and references is in every signature.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,11 +32,15 @@ from systems.pixel_llm.evaluation.result import EvaluationResult, HumanLine, Pic
 from systems.pixel_llm.evaluation.score import score_captions
 from systems.pixel_llm.evaluation.words import tokenize_caption, tokenize_captions
 from systems.pixel_llm.inference import Captioner
+from systems.pixel_llm.models.generation_options import GenerationOptions
 
-__all__ = ["CaptionedPictures", "Progress", "caption_pictures", "evaluate"]
+__all__ = ["BEAM_SEARCH", "CaptionedPictures", "Progress", "bounded", "caption_pictures", "evaluate"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many pictures of it are, and of how many."""
+
+BEAM_SEARCH = GenerationOptions(num_beams=5)
+"""How captions are made unless something else is asked for: the best that a model gives without tuning."""
 
 MAX_CONSTANT_PICTURES = 2_000
 """Training pictures against which constant captions are tried: a second or two."""
@@ -51,7 +54,7 @@ class CaptionedPictures:
     """Absolute paths."""
     captions: list[str] = field(default_factory=list)
     references: list[tuple[str, ...]] = field(default_factory=list)
-    log_probabilities: list[float | None] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
     nearest: list[int] = field(default_factory=list)
     """The number of the training picture most alike; empty where none were given."""
     skipped: list[SkippedPicture] = field(default_factory=list)
@@ -67,7 +70,7 @@ def evaluate(
     split: str,
     train: SampleTable | None,
     without_train: str = "no training pictures were given",
-    generation: Mapping[str, Any] | None = None,
+    generation: GenerationOptions = BEAM_SEARCH,
     batch_size: int = 32,
     num_workers: int | None = None,
     max_train_pictures: int = MAX_PICTURES,
@@ -85,7 +88,8 @@ def evaluate(
         split: which of their pictures these are.
         train: the training pictures, for the baselines and the share of captions copied from them.
         without_train: why there are none, where there are none.
-        generation: settings of `PixelLLM.generate`; greedy if left out.
+        generation: how captions are made; the first of each picture is scored. Draws are the same each time. Without
+            a `max_length`, see `bounded`.
         batch_size: pictures captioned at once.
         num_workers: threads that decode; left out, measured.
         max_train_pictures: of more, so many are looked at for the nearest neighbour, evenly spaced.
@@ -98,6 +102,7 @@ def evaluate(
     """
     told = on_progress or (lambda what, done, total: None)
     not_computed: dict[str, str] = {}
+    generation = bounded(generation, captioner, train)
     neighbour = _neighbour(
         captioner, train, not_computed, batch_size=batch_size, num_workers=num_workers,
         max_pictures=max_train_pictures, on_progress=told,
@@ -117,7 +122,7 @@ def evaluate(
     return EvaluationResult(
         run=run, checkpoint=checkpoint, data=data, split=split,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        generation=dict(generation or {}),
+        generation=asdict(generation),
         pictures=_picture_results(captioned, scores.cider_d.tolist()),
         scores=tuple(scores.scores()),
         baselines=baselines,
@@ -133,7 +138,7 @@ def caption_pictures(
     captioner: Captioner,
     samples: SampleTable,
     *,
-    generation: Mapping[str, Any] | None = None,
+    generation: GenerationOptions = BEAM_SEARCH,
     batch_size: int = 32,
     num_workers: int | None = None,
     neighbour: NearestNeighbour | None = None,
@@ -145,11 +150,13 @@ def caption_pictures(
         DatasetError: none of them can be read.
     """
     captioned, done = CaptionedPictures(), 0
+    generator = torch.Generator(captioner.model.device).manual_seed(0)
     for batch in read_pictures(captioner, samples, batch_size=batch_size, num_workers=num_workers):
         images, paths = batch["images"], batch["image_paths"]
         if paths:
-            captioned.captions += captioner.model.generate(images, **(generation or {}))
-            captioned.log_probabilities += [None] * len(paths)
+            scored = captioner.model.generate_scored(images, options=generation, generator=generator)
+            captioned.captions += [captions[0].text for captions in scored]
+            captioned.log_probabilities += [captions[0].log_probability for captions in scored]
             captioned.images += [str(Path(path).absolute()) for path in paths]
             captioned.references += _references(batch["captions"], batch["caption_image_index"], len(paths))
             if neighbour is not None:
@@ -166,6 +173,20 @@ def caption_pictures(
             f"{first.reason}"
         )
     return captioned
+
+
+def bounded(generation: GenerationOptions, captioner: Captioner, train: SampleTable | None) -> GenerationOptions:
+    """With a `max_length` where it has none: that of the longest training caption looked at, end mark included.
+
+    A model that has learned little may never end a caption by itself, and the rest would be noise.
+    """
+    if generation.max_length is not None or train is None:
+        return generation
+    captions = list(train.evenly_spaced(MAX_CONSTANT_PICTURES).captions)
+    prefix = len(captioner.model.tokenizer.encode(generation.prefix)) if generation.prefix else 0
+    longest = captioner.model.encode_captions(captions).targets.shape[1] + prefix
+    longest = max(longest, generation.min_length + 1)
+    return replace(generation, max_length=min(longest, captioner.model.config.max_seq_len))
 
 
 def _references(captions: list[str], picture_of_each: torch.Tensor, count: int) -> list[tuple[str, ...]]:
@@ -214,9 +235,7 @@ def _constant_row(
 ) -> ScoreRow:
     known = [sample.captions for sample in train.evenly_spaced(MAX_CONSTANT_PICTURES)]
     constant = best_constant_caption(known)
-    label = (
-        f"the same caption for all, best of {constant.num_candidates:,} for {constant.num_pictures:,} training pictures"
-    )
+    label = f"of {constant.num_candidates:,} training captions the best for {constant.num_pictures:,} training pictures"
     row = _row([constant.caption] * len(captioned.captions), captioned, label, frequencies)
     return replace(row, caption=constant.caption)
 
@@ -274,7 +293,7 @@ def _caveats(captioned: CaptionedPictures, frequencies: DocumentFrequencies | No
         )
     if all(len(each) == 1 for each in captioned.references):
         caveats.append(
-            "Each picture has one reference: scores are far lower than with five, and cannot be compared with published "
-            "ones."
+            "Each picture has one reference: scores are far lower than with five, and cannot be compared with "
+            "published ones."
         )
     return tuple(caveats)

@@ -28,6 +28,9 @@ SCORES_FILE = "scores.json"
 BAD_PICTURES_FILE = "bad_pictures.jsonl"
 FORMAT = "pixel-llm scores 1"
 
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+"""Characters that JSON leaves as they are, and that end a line for some readers of lines."""
+
 _CURE = "Make it again with pixel-llm evaluate."
 
 
@@ -72,7 +75,7 @@ def _write(path: Path, records: Iterable[Mapping[str, Any]], *, indent: int | No
         for record in records:
             text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=indent)
             # The name of a file may hold bytes that are no text: they become the escapes that JSON has for them.
-            file.write(text.encode(errors="backslashreplace") + b"\n")
+            file.write(text.translate(_LINE_ENDS).encode(errors="backslashreplace") + b"\n")
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
@@ -153,8 +156,8 @@ def read_evaluation(folder: Path) -> EvaluationResult:
         raise DatasetError(f"{path} is damaged: {_reason(error)}. {_CURE}") from error
     if content["num_pictures"] != len(pictures):
         raise DatasetError(
-            f"{path} is of {content['num_pictures']} pictures, {CAPTIONS_FILE} beside it of {len(pictures)}: they do not "
-            f"belong together. {_CURE}"
+            f"{path} is of {content['num_pictures']} pictures, {CAPTIONS_FILE} beside it of {len(pictures)}: they do "
+            f"not belong together. {_CURE}"
         )
     return result
 
@@ -169,26 +172,26 @@ def read_captions(path: Path) -> tuple[PictureResult, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as captions: {_reason(error)}. {_CURE}") from error
+    if not lines:
+        raise DatasetError(f"{path} is empty: expected a picture a line. {_CURE}")
     pictures = []
     for number, line in enumerate(lines, start=1):
         try:
             pictures.append(_picture_of_json(json.loads(line)))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DatasetError(f"{path}, line {number}, is no captioned picture: {_reason(error)}. {_CURE}") from error
-    if not pictures:
-        raise DatasetError(f"{path} is empty: expected a picture a line. {_CURE}")
     return tuple(pictures)
 
 
 def _picture_of_json(record: Any) -> PictureResult:
-    references, probability = _checked(record["references"], list), record["log_probability"]
+    references = _checked(record["references"], list)
     if not references:
         raise ValueError("it has no reference")
     return PictureResult(
         image=_checked(record["image"], str),
         caption=_checked(record["caption"], str),
         references=tuple(_checked(each, str) for each in references),
-        log_probability=None if probability is None else _number(probability),
+        log_probability=_number(record["log_probability"]),
         cider_d=_number(record["cider_d"]),
     )
 
@@ -196,8 +199,10 @@ def _picture_of_json(record: Any) -> PictureResult:
 def _skipped_of(path: Path) -> tuple[SkippedPicture, ...]:
     if not path.is_file():
         return ()
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(SkippedPicture(path=each["path"], reason=each["reason"]) for each in map(json.loads, lines))
+    return tuple(
+        SkippedPicture(path=each["path"], reason=each["reason"])
+        for each in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    )
 
 
 def _result_of_json(

@@ -40,9 +40,11 @@ def human_line(
         others = [[each for index, each in enumerate(of) if index != left_out] for of in references]
         human.append(score_captions([of[left_out] for of in references], others, frequencies=frequencies))
         model.append(score_captions(captions, others, frequencies=frequencies))
+    most = max(map(len, references))
+    told = str(fewest) if fewest == most else f"{fewest} to {most}"
     return HumanLine(
-        human=ScoreRow(label=f"people: one of {fewest} against the others", scores=_means(human)),
-        model=ScoreRow(label="model, against as many", scores=_means(model)),
+        human=ScoreRow(label=f"one of {told} references against the others, each in turn", scores=_means(human)),
+        model=ScoreRow(label="the model against the same references, one fewer than it has", scores=_means(model)),
     )
 
 

@@ -66,7 +66,7 @@ class NearestNeighbour:
     def nearest(self, features: Tensor) -> list[int]:
         """For pictures with these `features` [B, D], of unit length, the number of the training picture most alike."""
         likeness = features.to(self._features.device) @ self._features.T
-        return self._rows[likeness.argmax(dim=1).cpu()].tolist()  # type: ignore[no-any-return]
+        return self._rows[likeness.argmax(dim=1).cpu()].tolist()
 
     def captions_of(self, number: int) -> tuple[str, ...]:
         """The captions of a training picture."""

@@ -21,8 +21,8 @@ class PictureResult:
     """Absolute path of the picture."""
     caption: str
     references: tuple[str, ...]
-    log_probability: float | None
-    """Of the caption under the model, in nats: the sum over its tokens, end mark included. None where unknown."""
+    log_probability: float
+    """Of the caption under the model, in nats: the sum over its tokens, end mark included."""
     cider_d: float
     """0..10; it depends on the other pictures too, which say what words are rare."""
 
