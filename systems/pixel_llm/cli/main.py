@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "learn to caption from a folder of captioned pictures",
     "caption": "caption pictures with a trained model",
     "evaluate": "score a trained model on captioned pictures, beside baselines and people",
+    "report": "make the page of a run: curves, captions, what words looked at, scores, settings",
     "demo": "learn to caption drawn shapes, in minutes, with nothing but this package",
 }
 

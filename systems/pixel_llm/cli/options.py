@@ -31,6 +31,7 @@ __all__ = [
     "DemoOptions",
     "EvaluateOptions",
     "InspectOptions",
+    "ReportOptions",
     "RunOptions",
     "SplitOptions",
     "TrainCommand",
@@ -38,6 +39,7 @@ __all__ = [
     "parse_demo",
     "parse_evaluate",
     "parse_inspect",
+    "parse_report",
     "parse_split",
     "parse_train",
 ]
@@ -196,6 +198,21 @@ class SplitOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Make the page of a run again: curves, captions with pictures, what words looked at, scores, settings.
+
+    It is one file that can be sent around, report.html in the run folder.
+    """
+
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    out: Path | None = None
+    """File to write. Left out: RUN/report.html."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions:
     """Learn to caption drawn shapes and say how well it went on shapes never seen."""
 
@@ -287,6 +304,11 @@ def parse_split(arguments: Sequence[str]) -> SplitOptions:
     return _parsed(SplitOptions, arguments, config=(OmitArgPrefixes,))
 
 
+def parse_report(arguments: Sequence[str]) -> ReportOptions:
+    """The command line of `report`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(ReportOptions, arguments)
+
+
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:
     """The command line of `demo`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(DemoOptions, arguments)
@@ -299,6 +321,7 @@ PROGRAMS: dict[type, str] = {
     EvaluateOptions: "pixel-llm evaluate",
     InspectOptions: "pixel-llm inspect",
     SplitOptions: "pixel-llm split",
+    ReportOptions: "pixel-llm report",
     DemoOptions: "pixel-llm demo",
 }
 

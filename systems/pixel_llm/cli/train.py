@@ -16,6 +16,7 @@ from systems.pixel_llm.cli.evaluation_summary import score_line
 from systems.pixel_llm.cli.first_look import first_look
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
 from systems.pixel_llm.cli.reading import Sides, read_sides
+from systems.pixel_llm.cli.report import report_run
 from systems.pixel_llm.cli.run_folder import (
     make_run_folder,
     new_run_folder,
@@ -100,7 +101,8 @@ def run(command: TrainCommand) -> int:
             )
         pictured = sides.validation or sides.train
         write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
-        tell_end(folder, command, trainer, result, stopped_by)
+        has_report = report_run(folder, device=device)
+        tell_end(folder, command, trainer, result, stopped_by, has_report=has_report)
     return 128 + stopped_by[0] if stopped_by else 0
 
 
@@ -254,6 +256,8 @@ def tell_end(
     trainer: Trainer,
     result: EvaluationResult | None,
     stopped_by: list[int],
+    *,
+    has_report: bool,
 ) -> None:
     """What came of it, on stdout; what to type next, on stderr."""
     history = trainer.get_history()
@@ -266,6 +270,8 @@ def tell_end(
         print(f"captions and scores: {folder.evaluation}")
     print(f"contact sheet: {folder.samples}")
     print(f"training curve: {folder.curve}")
+    if has_report:
+        print(f"report: {folder.report}")
     if trainer.bad_pictures:
         logger.warning(
             "%d pictures could not be read and were left out: %s lists them.",

@@ -5,7 +5,7 @@ it looks at, how its words compare with people's; last all settings and how to u
 have is not left out silently: the page says why it is not there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -35,8 +35,10 @@ GALLERY_SIDE = 132
 """Longer side of a picture in the gallery, in pixels: some hundred of them stay below 2 MB."""
 NUM_ATTENTION = 4
 
+Defaults = Callable[[str], Mapping[str, Any]]
 
-def write_report(run: Path, out: Path, *, device: torch.device, defaults: Mapping[str, Any]) -> None:
+
+def write_report(run: Path, out: Path, *, device: torch.device, defaults: Defaults) -> None:
     """Write the page of the run folder `run` to `out`; see `make_report`.
 
     Raises:
@@ -49,15 +51,13 @@ def write_report(run: Path, out: Path, *, device: torch.device, defaults: Mappin
     beside.replace(out)
 
 
-def make_report(
-    record: RunRecord, *, device: torch.device, defaults: Mapping[str, Any], date: datetime | None = None
-) -> str:
+def make_report(record: RunRecord, *, device: torch.device, defaults: Defaults, date: datetime | None = None) -> str:
     """The page as text.
 
     Args:
         record: the run.
         device: where the model runs for the attention maps.
-        defaults: name -> value of the settings of a run in which nothing was changed.
+        defaults: preset -> the settings, name -> value, of a run in which nothing else was said.
         date: when the page was made; now if left out.
     """
     evaluation = record.evaluation
@@ -145,8 +145,9 @@ class _Setting:
     is_changed: bool
 
 
-def _settings(record: RunRecord, defaults: Mapping[str, Any]) -> list[_Setting]:
+def _settings(record: RunRecord, defaults_of: Defaults) -> list[_Setting]:
     """All settings, those that were changed first. Of a path the last part: the page may be sent to anybody."""
+    defaults = defaults_of(str(record.options.get("preset")))
     settings = [
         _Setting(
             name=name,
