@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from systems.pixel_llm.cli.options import parse_train
 from systems.pixel_llm.cli.train import read_data
 from systems.pixel_llm.evaluation.evaluation_files import read_evaluation
 from systems.pixel_llm.evaluation.score import Difference
+from tests.cli.conftest import TINY
 
 QUICK = ["--num-workers", "0"]
 
@@ -86,6 +88,35 @@ def test_some_pictures_evenly_spaced(pixel_llm, trained_run, pictures):
     ended = pixel_llm("evaluate", trained_run, pictures, "--num-pictures", 3, "--out", "out", QUICK)
     assert ended.status == 0
     assert [path.name for path in images(Path("out"))] == ["picture_00.png", "picture_04.png", "picture_08.png"]
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 4), ("val", 2), ("all", 12)])
+def test_shards_by_their_names(pixel_llm, trained_run, pictures, split, count):
+    paths, start = sorted(pictures.glob("*.png")), 0
+    Path("shards").mkdir()
+    for name, size in {"train": 6, "val": 2, "test": 4}.items():
+        with tarfile.open(f"shards/{name}-000.tar", "w") as archive:
+            for path in paths[start : start + size]:
+                archive.add(path, path.name)
+                archive.add(path.with_suffix(".txt"), path.with_suffix(".txt").name)
+        start += size
+    ended = pixel_llm("evaluate", trained_run, "shards", "--split", split, "--out", "out", QUICK)
+    assert ended.status == 0
+    assert len(images(Path("out"))) == count
+    if split != "all":
+        assert {path.parent for path in images(Path("out"))} == {Path(f"shards/{split}-000.tar").absolute()}
+
+
+def test_a_run_on_several_folders(pixel_llm, pictures):
+    shutil.copytree(pictures, "others")
+    assert pixel_llm("train", pictures, "others", TINY, "--max-steps", 1, "--out", "both").status == 0
+    assert pixel_llm("evaluate", "both", QUICK).status == 0
+    found = images(Path("both/evaluation/pictures-val"))
+    assert found == images(Path("both/evaluation"))
+    assert {path.parent.name for path in found} == {"pictures", "others"}
+    ended = pixel_llm("evaluate", "both", pictures, "others", "--manifest", "a.json", QUICK)
+    assert ended.status == 2
+    assert "names the pictures of one folder, and DATA names 2" in ended.err
 
 
 def test_a_test_side_that_is_not_there(pixel_llm, trained_run):
