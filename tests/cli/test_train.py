@@ -45,10 +45,12 @@ def test_a_run_leaves_its_files_and_names_them_on_stdout(pixel_llm, pictures):
     run = Path("runs/pictures")
     assert ended.status == 0
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoints", "metrics.jsonl", "options.toml", "samples.png", "training_curve.png",
+        "checkpoints", "evaluation", "metrics.jsonl", "options.toml", "samples.png", "training_curve.png",
     ]  # fmt: skip
     assert re.fullmatch(
         r"best validation loss: \d+\.\d{4}\n"
+        r"CIDEr-D: \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\], BLEU-4: \d\.\d{3} \(2 validation pictures\)\n"
+        r"captions and scores: runs/pictures/evaluation\n"
         r"contact sheet: runs/pictures/samples\.png\n"
         r"training curve: runs/pictures/training_curve\.png\n",
         ended.out,

@@ -26,6 +26,7 @@ def flags() -> dict[str, dict[str, object]]:
     commands = {
         "train": options.parse_train(["DATA", *device]),
         "caption": options.parse_caption(["RUN", "PICTURE", *device]),
+        "evaluate": options.parse_evaluate(["RUN", *device]),
         "demo": options.parse_demo(device),
         "inspect": options.parse_inspect(["DATA"]),
         "split": options.parse_split(["DATA", "--out", "OUT"]),

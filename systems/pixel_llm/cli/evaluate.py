@@ -57,10 +57,10 @@ def run(options: EvaluateOptions) -> int:
         )  # fmt: skip
     result = replace(result, caveats=(*warnings, *result.caveats))
     print_evaluation(result)
-    comparison: dict[str, list[Difference]] = {}
+    write_evaluation(result, out)
     if options.compare is not None:
-        comparison[str(options.compare)] = _compare(options, result, data, frequencies)
-    write_evaluation(result, out, comparison=comparison)
+        differences = _compare(options, result, data, frequencies)
+        write_evaluation(result, out, comparison={str(options.compare): differences})
     if options.write_document_frequencies is not None:
         _write_frequencies(options.write_document_frequencies, result)
     print(f"scores: {out / SCORES_FILE}")

@@ -4,6 +4,7 @@ The columns are read at 80 columns, and one number stands in each, so that a fil
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -92,10 +93,11 @@ def _console() -> Console:
 
 
 def _heading(result: EvaluationResult) -> str:
-    checkpoint = result.checkpoint.rpartition("/")[2]
+    name = Path(result.checkpoint).name
+    at = "" if Path(result.run).name == name else f" at {escaped(name)}"
     beams = result.generation.get("num_beams", 1)
     how = "drawn" if result.generation.get("do_sample") else "greedy" if beams == 1 else f"{beams} beams"
-    return f"{escaped(result.run)} at {escaped(checkpoint)}, {how}, on {escaped(result.data)} ({result.split})"
+    return f"{escaped(result.run)}{at}, {how}, on {escaped(result.data)} ({result.split})"
 
 
 def _table(result: EvaluationResult) -> Table:
@@ -160,6 +162,6 @@ def _print_pictures(console: Console, title: str, pictures: Sequence[PictureResu
     for each in pictures:
         said = one_line(each.caption) or "(nothing)"
         console.print(Text(f"{each.cider_d:6.3f}  {said}"), no_wrap=True, overflow="ellipsis")
-        name = escaped(each.image.rpartition("/")[2])
+        name = escaped(Path(each.image).name)
         line = Text(f"        {name}: {one_line(each.references[0])}", style="dim")
         console.print(line, no_wrap=True, overflow="ellipsis")
