@@ -17,6 +17,7 @@ RESULT = (
     r"unseen colour-shape pairs: \d+\.\d %\n"
     r"contact sheet: {run}/samples\.png\n"
     r"training curve: {run}/training_curve\.png\n"
+    r"report: {run}/report\.html\n"
 )
 WORDS = ("exact match", "two objects", "unseen")
 

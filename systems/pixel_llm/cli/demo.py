@@ -6,10 +6,13 @@ from shlex import quote
 
 import torch
 
+from systems.pixel_llm.cli.demo_pictures import draw_kept_pictures, score_kept_pictures
 from systems.pixel_llm.cli.device import chosen_device
 from systems.pixel_llm.cli.environment import write_environment
 from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
+from systems.pixel_llm.cli.report import report_run
 from systems.pixel_llm.cli.run_folder import make_run_folder, new_run_folder
+from systems.pixel_llm.cli.samples import SamplePanel
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
 from systems.pixel_llm.evaluation.exact_match import exact_match
@@ -57,16 +60,19 @@ def run(options: DemoOptions) -> int:
 def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.device) -> Trainer:
     """The `tiny` preset on fresh pictures every epoch, validated on held-out combinations of one object."""
     torch.manual_seed(options.seed)
+    model = create_pixel_llm("tiny", max_seq_len=48, dropout=0.0)
+    kept = draw_kept_pictures(folder, seed=options.seed + 3)
     train = ShapesDataset(PICTURES_AN_EPOCH, split="train", seed=options.seed)
     validation = ShapesDataset(NUM_VALIDATION, split="combinations", seed=options.seed + 1, fresh_each_epoch=False)
     return Trainer(
-        create_pixel_llm("tiny", max_seq_len=48, dropout=0.0),
+        model,
         make_loader(train, batch_size=BATCH_SIZE, shuffle=False),
         make_loader(validation, batch_size=BATCH_SIZE, shuffle=False),
         device=device,
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
         log_interval=50,
+        callbacks=[SamplePanel(model, kept, folder.panel)],
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],
         seed=options.seed,
@@ -74,7 +80,7 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
 
 
 def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None:
-    """Caption pictures of each split with the best checkpoint, print the scores, write contact sheet and curve."""
+    """Caption pictures of each split with the best checkpoint, print the scores, write what shows the run."""
     captioner = Captioner.from_checkpoint(folder.path, device=device)
     shown: list[CaptionedPicture] = []
     lines = []
@@ -95,8 +101,12 @@ def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None
         print(line)
     contact_sheet(shown, folder.samples, title="Pictures of combinations that training never showed")
     training_curve(read_metrics(folder.metrics), folder.curve, title="Shapes")
+    score_kept_pictures(folder, device)
+    has_report = report_run(folder, device=device)
     print(f"contact sheet: {folder.samples}")
     print(f"training curve: {folder.curve}")
+    if has_report:
+        print(f"report: {folder.report}")
     logger.info("To caption a picture of your own: pixel-llm caption %s PICTURE", quote(str(folder.path)))
 
 

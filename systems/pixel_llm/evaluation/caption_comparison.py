@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from systems.pixel_llm.data.distributions import Bar
 from systems.pixel_llm.evaluation.words import tokenize_captions
 
-__all__ = ["CaptionComparison", "WordShare", "compare_captions"]
+__all__ = ["FUNCTION_WORDS", "CaptionComparison", "WordShare", "compare_captions"]
+
+FUNCTION_WORDS = frozenset(
+    {"a", "an", "the", "of", "in", "on", "at", "to", "and", "or", "with", "by", "for", "from", "is", "are", "was", "be"}
+)
+"""English words that every caption has: left out where words are listed, for they would hide all others."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class CaptionComparison:
     """How many captions have how many words; whole numbers without gaps."""
     people_lengths: tuple[Bar, ...]
     common_words: tuple[WordShare, ...]
-    """The words that are most common on either side, by the greater of their shares."""
+    """The words that are most common on either side, by the greater of their shares; no function words."""
     never_said: tuple[tuple[str, int], ...]
     """The words that people use most among those that the model never says, and how often people do."""
     num_never_said: int
@@ -51,7 +56,7 @@ class CaptionComparison:
 
 
 def compare_captions(
-    captions: Sequence[str], references: Sequence[Sequence[str]], *, max_words: int = 24, max_captions: int = 8
+    captions: Sequence[str], references: Sequence[Sequence[str]], *, max_words: int = 24, max_captions: int = 6
 ) -> CaptionComparison:
     """Look at at least one caption and at least one reference, cut into words as for scores.
 
@@ -63,7 +68,7 @@ def compare_captions(
     people = Counter(word for caption in wanted for word in caption)
     shares = [
         WordShare(word, model[word] / max(model.total(), 1), people[word] / max(people.total(), 1))
-        for word in model.keys() | people.keys()
+        for word in (model.keys() | people.keys()) - FUNCTION_WORDS
     ]
     shares.sort(key=lambda each: (-max(each.model, each.people), each.word))
     never_said = Counter({word: count for word, count in people.items() if word not in model})

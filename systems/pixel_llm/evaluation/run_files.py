@@ -49,6 +49,11 @@ class RunFolder:
         return self.path / "training_curve.png"
 
     @property
+    def pictures(self) -> Path:
+        """Pictures that are nowhere else: those that the demo draws for its scores."""
+        return self.path / "pictures"
+
+    @property
     def panel(self) -> Path:
         """What was said of the same few pictures at each validation."""
         return self.path / "panel.jsonl"

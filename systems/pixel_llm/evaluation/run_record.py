@@ -116,23 +116,30 @@ def read_run(path: Path) -> RunRecord:
             "as train leaves it (runs/...)."
         )
     missing: dict[str, str] = {}
-    evaluation = None
-    if not (folder.evaluation / SCORES_FILE).is_file() and not (folder.evaluation / CAPTIONS_FILE).is_file():
-        missing["evaluation"] = "No validation pictures were captioned and scored."
-    else:
-        try:
-            evaluation = read_evaluation(folder.evaluation)
-        except DatasetError as error:
-            missing["evaluation"] = f"The captions and scores of the validation pictures cannot be shown: {error}"
     return RunRecord(
         path=path,
         options=_read_table(folder.options, missing, key="options", what="The settings"),
         metrics=tuple(_read_lines(folder.metrics, missing, key="metrics", what="No measurements")),
         panel=_read_panel(folder.panel, missing),
         environment=_read_table(folder.environment, missing, key="environment", what="The machine and the versions"),
-        evaluation=evaluation,
+        evaluation=_read_evaluation(folder.evaluation, missing),
         missing=missing,
     )
+
+
+def _read_evaluation(folder: Path, missing: dict[str, str]) -> EvaluationResult | None:
+    """The evaluation with which the run ended, else the newest that `evaluate` left in a folder of its own."""
+    if not (folder / SCORES_FILE).is_file() and not (folder / CAPTIONS_FILE).is_file():
+        later = sorted(folder.glob(f"*/{SCORES_FILE}"), key=lambda path: (path.stat().st_mtime_ns, path))
+        if not later:
+            missing["evaluation"] = "No validation pictures were captioned and scored."
+            return None
+        folder = later[-1].parent
+    try:
+        return read_evaluation(folder)
+    except DatasetError as error:
+        missing["evaluation"] = f"The captions and scores of the validation pictures cannot be shown: {error}"
+        return None
 
 
 def _read_table(path: Path, missing: dict[str, str], *, key: str, what: str) -> dict[str, Any]:
