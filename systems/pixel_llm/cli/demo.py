@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from shlex import quote
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
 from systems.pixel_llm.cli.report import report_run
 from systems.pixel_llm.cli.run_folder import make_run_folder, new_run_folder
 from systems.pixel_llm.cli.samples import SamplePanel
+from systems.pixel_llm.cli.settings_file import write_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
 from systems.pixel_llm.evaluation.exact_match import exact_match
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 PICTURES_AN_EPOCH = 20_000
 BATCH_SIZE = 32
+MAX_SEQ_LEN = 48
+LOG_INTERVAL = 50
 NUM_VALIDATION = 256
 # What is scored: split -> what its line says before and after the number.
 SCORED = {
@@ -45,6 +49,7 @@ def run(options: DemoOptions) -> int:
     folder = new_run_folder(options.out, name="demo")
     make_run_folder(folder)
     write_environment(folder.environment, device)
+    write_settings(folder.options, settings_of(options), defaults={})
     trainer = make_demo_trainer(options, folder, device)
     logger.info(
         "Learning from freshly drawn pictures for %g minutes; then captioning pictures of combinations never shown.",
@@ -57,10 +62,24 @@ def run(options: DemoOptions) -> int:
     return 128 + stopped_by[0] if stopped_by else 0
 
 
+def settings_of(options: DemoOptions) -> dict[str, Any]:
+    """The settings of a demo's run, by the names that `train` has for them."""
+    return {
+        "preset": "tiny",
+        "max_seq_len": MAX_SEQ_LEN,
+        "dropout": 0.0,
+        "batch_size": BATCH_SIZE,
+        "log_interval": LOG_INTERVAL,
+        "learning_rate": LEARNING_RATES["tiny"],
+        "max_minutes": options.max_minutes,
+        "seed": options.seed,
+    }
+
+
 def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.device) -> Trainer:
     """The `tiny` preset on fresh pictures every epoch, validated on held-out combinations of one object."""
     torch.manual_seed(options.seed)
-    model = create_pixel_llm("tiny", max_seq_len=48, dropout=0.0)
+    model = create_pixel_llm("tiny", max_seq_len=MAX_SEQ_LEN, dropout=0.0)
     kept = draw_kept_pictures(folder, seed=options.seed + 3)
     train = ShapesDataset(PICTURES_AN_EPOCH, split="train", seed=options.seed)
     validation = ShapesDataset(NUM_VALIDATION, split="combinations", seed=options.seed + 1, fresh_each_epoch=False)
@@ -71,7 +90,7 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
         device=device,
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
-        log_interval=50,
+        log_interval=LOG_INTERVAL,
         callbacks=[SamplePanel(model, kept, folder.panel)],
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],

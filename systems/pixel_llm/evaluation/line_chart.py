@@ -49,6 +49,8 @@ class LineChart:
 
     title: str
     note: str
+    has_legend: bool
+    """Whether the names of the curves say more than the title."""
     curves: tuple[DrawnCurve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
@@ -101,6 +103,7 @@ def line_chart(
     return LineChart(
         title=title,
         note=note,
+        has_legend=len(curves) > 1,
         curves=tuple(
             DrawnCurve(
                 name=curve.name,

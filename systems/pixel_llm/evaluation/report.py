@@ -24,9 +24,10 @@ from systems.pixel_llm.evaluation.page import render_page
 from systems.pixel_llm.evaluation.report_captions import caption_cells, examples_of, panel_rows, pictures_by_path
 from systems.pixel_llm.evaluation.report_curves import run_curves
 from systems.pixel_llm.evaluation.report_verdict import figures_of, score_table, sentences_of, status_of
+from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.evaluation.run_record import RunRecord, read_run
 from systems.pixel_llm.evaluation.thumbnails import THUMBNAIL_SIDE, spaced
-from systems.pixel_llm.inference import Captioner
+from systems.pixel_llm.inference import Captioner, find_checkpoint
 
 __all__ = ["make_report", "write_report"]
 
@@ -76,7 +77,7 @@ def make_report(record: RunRecord, *, device: torch.device, defaults: Defaults, 
         date=(date or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         status=status_of(record),
-        sentences=sentences_of(record),
+        sentences=[*sentences_of(record), *_stale(record)],
         figures=figures_of(record),
         score_table=score_table(record),
         evaluation=evaluation,
@@ -98,6 +99,21 @@ def make_report(record: RunRecord, *, device: torch.device, defaults: Defaults, 
         settings=_settings(record, defaults),
         usage=_usage(record),
     )
+
+
+def _stale(record: RunRecord) -> list[str]:
+    """A sentence where the captions and scores are not those of the checkpoint that is used now."""
+    if record.evaluation is None:
+        return []
+    try:
+        now = find_checkpoint(record.path).name
+    except CheckpointError:
+        return []  # told where the model would be asked
+    scored = PurePath(record.evaluation.checkpoint).name
+    if scored == now:
+        return []
+    again = f"pixel-llm evaluate {quote(str(record.path))} --out {quote(str(RunFolder(record.path).evaluation))}"
+    return [f"Captions and scores are those of {scored}; the best checkpoint is now {now}. To renew them: {again}"]
 
 
 def _attention(

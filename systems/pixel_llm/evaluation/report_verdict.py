@@ -132,9 +132,8 @@ def figures_of(record: RunRecord) -> list[tuple[str, str]]:
         if isinstance(value, int):
             figures.append((f"{value / 1e6:.3g} M" if value >= 1_000_000 else f"{value:,}", what))
     if evaluation is not None:
-        figures.append(
-            (f"{evaluation.diversity.distinct_captions:.0%}".replace("%", " %"), "of the captions are different")
-        )
+        count = len({each.caption for each in evaluation.pictures})
+        figures.append((f"{count:,}", f"different captions for {len(evaluation.pictures):,} pictures"))
     return figures[:8]
 
 
@@ -172,7 +171,7 @@ def _value_and_interval(row: ScoreRow, name: str) -> tuple[str, str]:
     score = row.score(name)
     if score is None:
         return "", ""
-    interval = "" if score.interval is None else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
+    interval = "" if score.interval is None else f"{score.interval[0]:.3f}–{score.interval[1]:.3f}"
     return f"{score.value:.3f}", interval
 
 
