@@ -196,7 +196,7 @@ def test_any_caption_has_a_page(tmp_path, caption):
 def test_of_many_pictures_some_are_shown_and_the_file_stays_small(tmp_path):
     run = make_run(tmp_path, num_pictures=MAX_GALLERY + 60)
     page, _, text = page_of(run)
-    assert f"{MAX_GALLERY} of {MAX_GALLERY + 60} validation pictures, evenly spaced." in text
+    assert f"{MAX_GALLERY} of {MAX_GALLERY + 60} pictures, evenly spaced." in text
     assert page.count('class="badge"') == MAX_GALLERY + 3 * 6
     assert len(page) < 1_000_000
 

@@ -187,5 +187,8 @@ def _notes(evaluation: EvaluationResult) -> Iterable[str]:
                 f"the model gets {model.value:.3f}."
             )
     yield from evaluation.caveats
+    keys_of: dict[str, list[str]] = {}
     for key, reason in evaluation.not_computed.items():
-        yield f"Not computed: {key.replace('_', ' ')}, because {reason}."
+        keys_of.setdefault(reason, []).append(key.replace("_", " "))
+    for reason, keys in keys_of.items():
+        yield f"Not computed: {', '.join(keys)}, because {reason}."
