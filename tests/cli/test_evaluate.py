@@ -136,7 +136,8 @@ def test_a_model_alone_needs_data_and_a_folder(pixel_llm, trained_run, pictures)
     ended = pixel_llm("evaluate", model, pictures, "--out", "out", QUICK)
     assert ended.status == 0
     assert (
-        "not computed: nearest: model does not tell what it was trained on (--train-data FOLDER names it)" in ended.out
+        "not computed: nearest neighbour: model does not tell what it was trained on (--train-data FOLDER names it)"
+        in ended.out
     )
     ended = pixel_llm("evaluate", model, pictures, "--out", "out", "--overwrite", "--train-data", pictures, QUICK)
     assert "warning: 12 of the 12 pictures are training pictures" in ended.err

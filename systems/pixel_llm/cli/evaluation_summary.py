@@ -45,7 +45,8 @@ def print_evaluation(result: EvaluationResult) -> None:
         _print_pictures(console, "best by CIDEr-D", ranked[:SHOWN])
         _print_pictures(console, "worst by CIDEr-D", ranked[-SHOWN:])
     for name, reason in result.not_computed.items():
-        console.print(Text(f"not computed: {name}: {escaped(reason)}"), soft_wrap=True)
+        told = {**ROWS, "human": "people", "copied_share": "share copied from training"}.get(name, name)
+        console.print(Text(f"not computed: {told}: {escaped(reason)}"), soft_wrap=True)
     for caveat in result.caveats:
         console.print(Text(f"note: {escaped(caveat)}", style="yellow"), soft_wrap=True)
 
