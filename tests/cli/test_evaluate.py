@@ -162,7 +162,8 @@ def test_training_data_that_is_gone_costs_the_baselines_alone(pixel_llm, trained
         "the training pictures of the run cannot be read: The data folder /absent does not exist"
         in (result.not_computed["nearest"])
     )
-    assert "nearest neighbour" not in ended.out
+    assert not re.search(r"^ nearest neighbour ", ended.out, re.MULTILINE)
+    assert "not computed: nearest neighbour: the training pictures of the run cannot be read" in ended.out
 
 
 def test_bad_pictures_are_left_out_and_listed(pixel_llm, trained_run, pictures):
