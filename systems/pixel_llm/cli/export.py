@@ -45,7 +45,9 @@ def run(options: ExportOptions) -> int:
     print(f"to caption: pixel-llm caption {folder} PICTURE...")
     print(f"from Python: Captioner.from_checkpoint({str(options.out)!r}).caption(PICTURE)")
     if facts.scores is None:
-        print(f"not evaluated, and the card says so: pixel-llm evaluate {quote(str(options.run))} DATA, then export again")
+        print(
+            f"not evaluated, and the card says so: pixel-llm evaluate {quote(str(options.run))} DATA, then export again"
+        )
     if options.license is None:
         print("no licence in the card: --license NAME puts it there")
     return 0

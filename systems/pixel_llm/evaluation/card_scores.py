@@ -71,6 +71,8 @@ class CardScores:
     checkpoint: str
     data: tuple[str, ...]
     """The names of the data folders."""
+    split: str | None
+    """Which of their pictures: "all", "train", "val" or "test"; None where the file does not say."""
     num_pictures: int
     date: str
     generation: Mapping[str, Any]
@@ -134,6 +136,7 @@ def _scores_of(content: dict[str, Any]) -> CardScores:
     return CardScores(
         checkpoint=str(content["checkpoint"]),
         data=tuple(Path(name).name for name in ([data] if isinstance(data, str) else data)),
+        split=content.get("split"),
         num_pictures=int(content["num_pictures"]),
         date=str(content["date"]),
         generation=dict(content.get("generation") or {}),
@@ -141,7 +144,9 @@ def _scores_of(content: dict[str, Any]) -> CardScores:
             ScoreLine(
                 key=key,
                 value=float(score["value"]),
-                interval=None if score["interval"] is None else (float(score["interval"][0]), float(score["interval"][1])),
+                interval=None
+                if score["interval"] is None
+                else (float(score["interval"][0]), float(score["interval"][1])),
                 signature=str(score["signature"]),
             )
             for key, score in content["scores"].items()
@@ -201,6 +206,4 @@ def _example(path: Path, record: Any, kind: str | None) -> Example:
         image, caption, references = record["image"], record["caption"], tuple(record["references"])
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{path}: a record has no image, caption and references. Make it again.") from error
-    return Example(
-        image=Path(str(image)).name, caption=str(caption), references=tuple(map(str, references)), kind=kind
-    )
+    return Example(image=Path(str(image)).name, caption=str(caption), references=tuple(map(str, references)), kind=kind)

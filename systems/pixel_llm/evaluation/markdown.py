@@ -8,6 +8,7 @@ strings are too, once they hold printable characters only (YAML 1.2, section 5.1
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -15,7 +16,8 @@ from typing import Any
 
 __all__ = ["Verbatim", "code", "escaped", "one_line", "yaml_header"]
 
-_SIGNS = frozenset("\\`*_{}[]<>|~$&#@!")
+# An underscore within a word is none; a link needs neither brackets nor a scheme.
+_SIGNS = re.compile(r"[\\`*{}\[\]<>|~$&#@!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.")
 # Control, surrogate, unassigned (U+FFFF) characters; what turns the direction of the text around it; and the mark of a
 # file's byte order, which YAML takes as one.
 _UNFIT_CATEGORIES = frozenset({"Cc", "Cs", "Cn"})
@@ -37,8 +39,7 @@ def one_line(text: str) -> str:
 
 def escaped(text: str) -> Verbatim:
     """`text` as one line of Markdown that shows it, within a paragraph or a cell of a table."""
-    shown = "".join("\\" + each if each in _SIGNS else each for each in one_line(text))
-    return Verbatim(shown.replace("://", "\\://").replace("www.", "www\\."))
+    return Verbatim(_SIGNS.sub(r"\\\g<0>", one_line(text)))
 
 
 def code(text: str) -> Verbatim:

@@ -115,4 +115,6 @@ def _read_options(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: not a readable TOML file ({error}). Mend it, or move it out of the run.") from error
+        raise DatasetError(
+            f"{path}: not a readable TOML file ({error}). Mend it, or move it out of the run."
+        ) from error
