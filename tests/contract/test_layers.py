@@ -33,6 +33,7 @@ WITHOUT_TORCH = [
     *["__init__.py", "errors.py", "seeding.py", "lazy.py", "preprocessing.py", "checkpoint_folder.py", "tokenizer.py"],
     "whole_folder.py",
     *["data/__init__.py", "data/options.py", "models/__init__.py", "models/config.py", "inference/__init__.py"],
+    "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
     *["cli/main.py", "cli/options.py", "cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],

@@ -4,7 +4,20 @@ import pytest
 import torch
 
 from systems.pixel_llm.errors import ConfigError
-from systems.pixel_llm.models.generation import filter_logits, generate_ids, generate_ids_slowly
+from systems.pixel_llm.models import generation
+from systems.pixel_llm.models.generation_options import GenerationOptions
+from systems.pixel_llm.models.generation_slow import generate_slow
+from systems.pixel_llm.models.logits_rules import filter_logits
+
+
+def generate_ids(model, features, *, generator=None, **settings):
+    """[B, L] of one caption a picture."""
+    return generation.generate_ids(model, features, GenerationOptions(**settings), generator=generator).ids[:, 0]
+
+
+def generate_ids_slowly(model, features, **settings):
+    return [captions[0].ids for captions in generate_slow(model, features, GenerationOptions(**settings))]
+
 
 FEW = ["a red square", "a blue circle", "a green triangle"] * 2
 
@@ -203,7 +216,7 @@ def test_which_tokens_may_be_drawn(top_k, top_p, kept):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_length": 0}, r"max_length.*max_seq_len=16, not 0"),
+        ({"max_length": 0}, r"max_length.*at least 1, not 0"),
         ({"max_length": 17}, r"max_length.*max_seq_len=16, not 17"),
         ({"temperature": 0.5}, r"do_sample=True"),
         ({"top_k": 5}, r"do_sample=True"),

@@ -13,6 +13,7 @@ from systems.pixel_llm.data.transforms import make_transform
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.inference.find import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.models.generation import GeneratedCaption
 
 __all__ = ["Captioner"]
 
@@ -61,20 +62,35 @@ class Captioner:
             pictures: a path or a PIL picture, or a sequence of such. A PIL picture is taken as it is: it is not turned
                 as its EXIF note says.
             batch_size: how many to caption at once.
-            **settings: those of `PixelLLM.generate`, such as `max_length` or `do_sample`.
+            **settings: those of `PixelLLM.generate`, such as `max_length`, `num_beams` or `do_sample`.
 
         Returns:
-            A caption, or a list of captions in the order of the pictures.
+            A caption, or a list of captions in the order of the pictures; with `num_return_sequences` above 1, of one
+            picture the best, of several so many of each in turn.
 
         Raises:
             DatasetError: a picture cannot be read.
             ConfigError: a setting is out of range.
         """
+        if isinstance(pictures, Picture):
+            return self.caption_scored([pictures], batch_size=batch_size, **settings)[0][0].text
+        scored = self.caption_scored(pictures, batch_size=batch_size, **settings)
+        return [caption.text for captions in scored for caption in captions]
+
+    def caption_scored(
+        self, pictures: Sequence[Picture], *, batch_size: int = 16, **settings: Any
+    ) -> list[list[GeneratedCaption]]:
+        """As `caption`, with the log-probability of each caption.
+
+        Returns:
+            Of each picture its captions, `num_return_sequences` of them, the best first.
+
+        Raises:
+            DatasetError, ConfigError: as `caption`.
+        """
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
-        if isinstance(pictures, Picture):
-            return self._caption_batch([pictures], settings)[0]
-        captions: list[str] = []
+        captions: list[list[GeneratedCaption]] = []
         for start in range(0, len(pictures), batch_size):
             captions += self._caption_batch(pictures[start : start + batch_size], settings)
         return captions
@@ -87,6 +103,6 @@ class Captioner:
         """
         return open_image(path, at_least=self.model.preprocessing.image_size)
 
-    def _caption_batch(self, pictures: Sequence[Picture], settings: dict[str, Any]) -> list[str]:
+    def _caption_batch(self, pictures: Sequence[Picture], settings: dict[str, Any]) -> list[list[GeneratedCaption]]:
         opened = [to_rgb(each) if isinstance(each, Image.Image) else self.open(each) for each in pictures]
-        return self.model.generate(torch.stack([self._transform(image) for image in opened]), **settings)
+        return self.model.generate_scored(torch.stack([self._transform(image) for image in opened]), **settings)

@@ -1,119 +1,146 @@
-"""Captions token by token: greedy or drawn, over the cache; `generate_ids_slowly` is the plain truth for tests."""
+"""Captions token by token: greedy or drawn here, by beams in `beam_search.py`; both over the cache.
 
-import math
+`generate_ids` is the one way in. What each caption's log-probability counts is the model's own distribution, whatever
+the rules and the temperature made of it: it tells how sure the model is of what was said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.models.beam_search import search_beams
+from systems.pixel_llm.models.captions_in_progress import CaptionsInProgress
+from systems.pixel_llm.models.generation_options import GenerationOptions
+from systems.pixel_llm.models.logits_rules import filter_logits, forbid, penalise_repetition
 
 if TYPE_CHECKING:
     from systems.pixel_llm.models.pixel_llm import PixelLLM
 
-__all__ = ["filter_logits", "generate_ids", "generate_ids_slowly"]
+__all__ = ["GeneratedCaption", "GeneratedIds", "generate_ids"]
 
 COLDEST = 1e-6
 """Temperatures below count as this: the likeliest token is as good as certain, and logits still fit in fp32."""
 
 
+@dataclass(frozen=True)
+class GeneratedCaption:
+    """What the model says of a picture, and how sure it is of it."""
+
+    text: str
+    log_probability: float
+    """Nats: the sum over the tokens said, the end mark included, a prefix not."""
+    num_tokens: int
+    """Tokens in that sum."""
+
+
+@dataclass(frozen=True)
+class GeneratedIds:
+    """n captions of each of B pictures, the best or first drawn first."""
+
+    ids: Tensor
+    """[B, n, L], the prefix included; after `<eos>` a caption holds `<eos>`."""
+    log_probability: Tensor
+    """[B, n], as in `GeneratedCaption`."""
+    prefix_length: int
+    """Tokens of the prefix."""
+
+
 def generate_ids(
     model: "PixelLLM",
     image_features: Tensor,
+    options: GenerationOptions,
     *,
-    max_length: int,
-    do_sample: bool = False,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     generator: torch.Generator | None = None,
-) -> Tensor:
-    """Ids [B, L] of the captions of `image_features` [B, N, D], L <= max_length; after `<eos>` a row holds `<eos>`.
+) -> GeneratedIds:
+    """Captions of the pictures with `image_features` [B, N, D].
 
     Raises:
-        ConfigError: a setting is out of range.
+        ConfigError: a setting does not fit this model.
     """
-    _check(model, max_length, do_sample, temperature, top_k, top_p)
-    tokenizer = model.tokenizer
-    batch = image_features.shape[0]
-    token = torch.full((batch, 1), tokenizer.bos_id, device=image_features.device)
-    is_finished = torch.zeros(batch, 1, dtype=torch.bool, device=image_features.device)
-    cache = model.make_cache(image_features)
-    columns: list[Tensor] = []
-    for _ in range(max_length):
-        logits = _sayable(model, model.decode(token, image_features, cache=cache)[:, -1])
-        if do_sample:
-            logits = filter_logits(logits / max(temperature, COLDEST), top_k=top_k, top_p=top_p)
-            token = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
-        else:
-            token = logits.argmax(dim=-1, keepdim=True)
-        token = token.masked_fill(is_finished, tokenizer.eos_id)
-        columns.append(token)
-        is_finished = is_finished | (token == tokenizer.eos_id)
-        if bool(is_finished.all()):
-            break
-    return torch.cat(columns, dim=1) if columns else token[:, :0]
+    prefix_ids = prefix_of(model, options)
+    max_length = longest_caption(model, options, prefix_ids)
+    if not len(image_features):
+        shape = (0, options.num_return_sequences)
+        return GeneratedIds(torch.empty(*shape, 0, dtype=torch.long), torch.empty(shape), len(prefix_ids))
+    captions = CaptionsInProgress(model, image_features, prefix_ids=prefix_ids, max_length=max_length)
+    if options.num_beams > 1:
+        ids, log_probability = search_beams(captions, options, max_length=max_length, eos_id=model.tokenizer.eos_id)
+    else:
+        ids, log_probability = _say_one_each(
+            captions, options, max_length=max_length, eos_id=model.tokenizer.eos_id, generator=generator
+        )
+    shape = (len(image_features), options.num_return_sequences)
+    return GeneratedIds(ids.view(*shape, -1), log_probability.view(shape), len(prefix_ids))
 
 
-def generate_ids_slowly(model: "PixelLLM", image_features: Tensor, *, max_length: int) -> list[list[int]]:
-    """Greedy ids of each picture, `<eos>` included if said: one picture at a time, everything computed at every token.
+def prefix_of(model: "PixelLLM", options: GenerationOptions) -> list[int]:
+    """The ids that every caption begins with.
 
-    Slow and plain on purpose: what `generate_ids` must agree with.
+    White space at its end is left out: it belongs to the word that follows.
     """
-    captions = []
-    for features in image_features:
-        ids = [model.tokenizer.bos_id]
-        while len(ids) <= max_length and (len(ids) == 1 or ids[-1] != model.tokenizer.eos_id):
-            logits = model.decode(torch.tensor([ids], device=features.device), features[None])
-            ids.append(int(_sayable(model, logits[:, -1]).argmax()))
-        captions.append(ids[1:])
-    return captions
+    return model.tokenizer.encode(options.prefix.rstrip())
 
 
-def filter_logits(logits: Tensor, *, top_k: int | None, top_p: float | None) -> Tensor:
-    """Logits [B, V] with minus infinity where a token may not be drawn.
+def longest_caption(model: "PixelLLM", options: GenerationOptions, prefix_ids: Sequence[int]) -> int:
+    """Most tokens of a caption, the prefix and the end mark included.
 
-    Args:
-        logits: [B, V].
-        top_k: the k largest stay (and any that equal the smallest of them).
-        top_p: the fewest largest stay whose probabilities add up to at least this; always the largest.
+    Raises:
+        ConfigError: the model cannot write as long captions, or the prefix leaves no room.
     """
-    if top_k is not None:
-        smallest_kept = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
-    if top_p is not None:
-        ordered, order = logits.sort(dim=-1, descending=True)
-        probabilities = ordered.softmax(dim=-1)
-        before = probabilities.cumsum(dim=-1) - probabilities
-        is_dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p)
-        logits = logits.masked_fill(is_dropped, float("-inf"))
-    return logits
-
-
-def _sayable(model: "PixelLLM", logits: Tensor) -> Tensor:
-    """Logits [B, V] without `<pad>`, `<bos>` and the table's spare rows, which no caption holds; in fp32."""
-    tokenizer = model.tokenizer
-    logits = logits.float()
-    logits[:, tokenizer.vocab_size :] = float("-inf")
-    logits[:, [tokenizer.pad_id, tokenizer.bos_id]] = float("-inf")
-    return logits
-
-
-def _check(
-    model: "PixelLLM", max_length: int, do_sample: bool, temperature: float, top_k: int | None, top_p: float | None
-) -> None:
     longest = model.config.max_seq_len
-    if not 1 <= max_length <= longest:
+    max_length = longest if options.max_length is None else options.max_length
+    if max_length > longest:
         raise ConfigError(
             f"max_length must be at least 1 and at most the model's max_seq_len={longest}, not {max_length}."
         )
-    if not do_sample and (temperature, top_k, top_p) != (1.0, None, None):
-        raise ConfigError("temperature, top_k and top_p change what is drawn: they need do_sample=True.")
-    if not 0 < temperature < math.inf:
+    if options.min_length >= max_length:
         raise ConfigError(
-            f"temperature must be above 0 and finite, not {temperature}. For the likeliest caption: do_sample=False."
+            f"min_length={options.min_length} must be below {max_length}, the most tokens of a caption with its end."
         )
-    if top_k is not None and top_k < 1:
-        raise ConfigError(f"top_k must be at least 1, not {top_k}.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ConfigError(f"top_p must be above 0 and at most 1, not {top_p}.")
+    if len(prefix_ids) >= max_length:
+        raise ConfigError(
+            f"prefix={options.prefix!r} has {len(prefix_ids)} tokens, and a caption at most {max_length}: nothing is "
+            "left to say. Shorten it, or raise max_length."
+        )
+    return max_length
+
+
+def _say_one_each(
+    captions: CaptionsInProgress,
+    options: GenerationOptions,
+    *,
+    max_length: int,
+    eos_id: int,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Ids [R, L] and log-probabilities [R], each caption followed alone: the likeliest token each time, or a draw."""
+    logits = captions.next_logits()
+    if options.num_return_sequences > 1:
+        rows = torch.arange(len(logits), device=logits.device).repeat_interleave(options.num_return_sequences)
+        captions.select(rows)
+        logits = logits.index_select(0, rows)
+    log_probability = torch.zeros(len(logits), device=logits.device)
+    is_finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    while True:
+        allowed = forbid(penalise_repetition(logits, captions.said, options), captions.said, options, eos_id=eos_id)
+        token = _next_token(allowed, options, generator)
+        token = token.masked_fill(is_finished, eos_id)
+        said = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(dim=1)
+        log_probability += said.masked_fill(is_finished, 0.0)
+        captions.append(token)
+        is_finished |= token == eos_id
+        if captions.length == max_length or bool(is_finished.all()):
+            return captions.said, log_probability
+        logits = captions.next_logits()
+
+
+def _next_token(allowed: Tensor, options: GenerationOptions, generator: torch.Generator | None) -> Tensor:
+    """One id [R] for each row of logits [R, V]."""
+    if not options.do_sample:
+        return allowed.argmax(dim=-1)
+    logits = filter_logits(allowed / max(options.temperature, COLDEST), top_k=options.top_k, top_p=options.top_p)
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]

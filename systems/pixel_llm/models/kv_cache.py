@@ -7,9 +7,10 @@ __all__ = ["KVCache"]
 
 
 class KVCache:
-    """Keys and values of the caption so far, of every decoder block, and those of the picture.
+    """Keys and values of the captions so far, of every decoder block, and those of the pictures.
 
-    The self-attention part grows in place up to `max_length`; the cross-attention part is computed once a picture.
+    The self-attention part grows in place up to `max_length`. The cross-attention part is computed once a picture and
+    never copied: captions may become several a picture (`reorder`), which then lie side by side, picture by picture.
     """
 
     def __init__(self, cross_keys_values: list[tuple[Tensor, Tensor]], *, max_length: int) -> None:
@@ -19,17 +20,33 @@ class KVCache:
         """Positions held."""
         first_key = cross_keys_values[0][0]
         batch, num_heads, _, head_width = first_key.shape
-        shape = (batch, num_heads, max_length, head_width)
-        self._keys = [torch.empty(shape, dtype=key.dtype, device=key.device) for key, _ in cross_keys_values]
-        self._values = [torch.empty_like(key) for key in self._keys]
+        # One tensor for all blocks' keys and values, so that beams are put in another order by one operation.
+        shape = (2 * len(cross_keys_values), batch, num_heads, max_length, head_width)
+        self._held = torch.empty(shape, dtype=first_key.dtype, device=first_key.device)
+
+    @property
+    def num_captions(self) -> int:
+        """Rows that are extended together."""
+        return self._held.shape[1]
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new positions' keys and values [B, K, T, E] of one block; return those of all positions so far."""
+        """Store the new positions' keys and values [R, K, T, E] of one block; return those of all positions so far."""
         end = self.length + key.shape[-2]
-        self._keys[layer][:, :, self.length : end] = key
-        self._values[layer][:, :, self.length : end] = value
-        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+        keys, values = self._held[2 * layer], self._held[2 * layer + 1]
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
 
     def advance(self, num_positions: int) -> None:
         """Count the positions that every block has stored."""
         self.length += num_positions
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row r becomes what row `rows[r]` was; `rows` [R] may be more or fewer than before.
+
+        Rows stay in the order of their pictures, as many for each.
+        """
+        held = self._held[:, :, :, : self.length].index_select(1, rows)
+        if len(rows) != self.num_captions:
+            self._held = self._held.new_empty((self._held.shape[0], len(rows), *self._held.shape[2:]))
+        self._held[:, :, :, : self.length] = held

@@ -89,9 +89,13 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """[B, T, D] with keys and values [B, K, N, E] -> [B, T, D]."""
-        query = split_heads(self.query(hidden), self.num_heads)
-        return self.out(merge_heads(attend(query, key, value)))
+        """[R, T, D] with keys and values [B, K, N, E] -> [R, T, D]; R is B, or so many captions of each picture.
+
+        Where a picture has several, they look at its keys together, which are not copied.
+        """
+        looking = self.query(hidden).view(len(key), -1, hidden.shape[-1])
+        found = merge_heads(attend(split_heads(looking, self.num_heads), key, value))
+        return self.out(found.view(hidden.shape))
 
 
 class MLP(nn.Module):

@@ -7,6 +7,7 @@ its pictures were prepared, so that its folder is all that is needed to caption.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models import pretrained
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.decoder import TextDecoder
-from systems.pixel_llm.models.generation import generate_ids
+from systems.pixel_llm.models.generation import GeneratedCaption, GeneratedIds, generate_ids
+from systems.pixel_llm.models.generation_options import GenerationOptions
 from systems.pixel_llm.models.initialisation import draw_embeddings, initialise
 from systems.pixel_llm.models.kv_cache import KVCache
 from systems.pixel_llm.models.vision import VisionEncoder
@@ -159,11 +161,11 @@ class PixelLLM(nn.Module):
         logits: Tensor = self.decoder(input_ids, keys_values, positions=positions, cache=cache)
         return logits
 
-    def make_cache(self, image_features: Tensor) -> KVCache:
-        """An empty cache for captions of the pictures with these features."""
+    def make_cache(self, image_features: Tensor, *, max_length: int | None = None) -> KVCache:
+        """An empty cache for captions of the pictures with these features, of at most `max_length` tokens."""
         # Laid out once, so that no generated token gathers them again.
         keys_values = [(key.contiguous(), value.contiguous()) for key, value in self.decoder.look_at(image_features)]
-        return KVCache(keys_values, max_length=self.config.max_seq_len)
+        return KVCache(keys_values, max_length=self.config.max_seq_len if max_length is None else max_length)
 
     def fit_tokenizer(self, captions: Sequence[str]) -> None:
         """Train the tokenizer on `captions`, with `config.vocab_size` as the ceiling, and shrink the embedding table.
@@ -200,53 +202,69 @@ class PixelLLM(nn.Module):
 
     # --- captioning ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def generate(
         self,
         images: Tensor,
         *,
-        max_length: int | None = None,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
         generator: torch.Generator | None = None,
+        options: GenerationOptions | None = None,
+        **settings: Any,
     ) -> list[str]:
         """Caption pictures.
 
         Args:
             images: [B, 3, H, W], normalised as `preprocessing` tells, or uint8; moved to the model's device.
-            max_length: most tokens of a caption, its end mark included; `config.max_seq_len` if left out.
-            do_sample: draw each token from the model's distribution instead of taking the likeliest.
-            temperature: logits are divided by it before drawing; below 1 is bolder, above 1 more varied.
-            top_k: draw from the k likeliest tokens only.
-            top_p: draw from the fewest tokens whose probabilities add up to this (Holtzman et al. 2020).
             generator: source of the draws, on the model's device; torch's global one if left out.
+            options: a `GenerationOptions`; single settings may be given by name instead or on top.
+            **settings: the fields of `GenerationOptions`: `max_length`, `num_beams`, `do_sample`, `temperature`,
+                `num_return_sequences`, `prefix` and so on. Without any: the likeliest token each time.
 
         Returns:
-            B captions.
+            B captions; with `num_return_sequences` above 1 so many times B, picture by picture.
 
         Raises:
-            ConfigError: a setting is out of range, or the pictures have another shape than expected.
+            ConfigError: a setting is unknown, out of range or does not fit this model, or the pictures have another
+                shape than expected.
         """
+        scored = self.generate_scored(images, generator=generator, options=options, **settings)
+        return [caption.text for captions in scored for caption in captions]
+
+    @torch.no_grad()
+    def generate_scored(
+        self,
+        images: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        options: GenerationOptions | None = None,
+        **settings: Any,
+    ) -> list[list[GeneratedCaption]]:
+        """As `generate`, with the log-probability of each caption.
+
+        Returns:
+            Of each of the B pictures its `num_return_sequences` captions, the best first.
+        """
+        options = (options or GenerationOptions()).replaced(**settings)
         # Each module's own mode: a frozen encoder may be in eval mode within a model that trains.
         training_modules = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            ids = generate_ids(
-                self,
-                self.encode_images(images.to(self.device)),
-                max_length=self.config.max_seq_len if max_length is None else max_length,
-                do_sample=do_sample,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                generator=generator,
-            )
+            features = self.encode_images(images.to(self.device))
+            generated = generate_ids(self, features, options, generator=generator)
         finally:
             for module in training_modules:
                 module.training = True
-        return [self.tokenizer.decode(row).strip() for row in ids.tolist()]
+        return self._read(generated)
+
+    def _read(self, generated: GeneratedIds) -> list[list[GeneratedCaption]]:
+        eos_id, read = self.tokenizer.eos_id, []
+        for rows, log_probabilities in zip(generated.ids.tolist(), generated.log_probability.tolist(), strict=True):
+            captions = []
+            for row, log_probability in zip(rows, log_probabilities, strict=True):
+                end = row.index(eos_id) + 1 if eos_id in row else len(row)
+                text = self.tokenizer.decode(row[:end]).strip()
+                captions.append(GeneratedCaption(text, log_probability, num_tokens=end - generated.prefix_length))
+            read.append(captions)
+        return read
 
     # --- disk ---------------------------------------------------------------------------------------------------------
 
