@@ -44,7 +44,7 @@ def run(options: ExportOptions) -> int:
     print("checked: loaded again from there, the weights are those of the checkpoint" + _rounded(exported))
     print(f"to caption: pixel-llm caption {folder} PICTURE...")
     print(f"from Python: Captioner.from_checkpoint({str(options.out)!r}).caption(PICTURE)")
-    if facts.scores is None:
+    if not facts.scores:
         print(
             f"not evaluated, and the card says so: pixel-llm evaluate {quote(str(options.run))} DATA, then export again"
         )

@@ -197,7 +197,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Write a trained model as a plain folder to keep or give away, with a model card (README.md) that tells what it is.
+    """Write a trained model as a plain folder to keep or give away, with a model card that tells what it is.
 
     The folder holds what captioning needs: no optimizer, no state of training. It is loaded again and compared before
     it is there.
@@ -212,10 +212,10 @@ class ExportOptions:
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """How the weights are stored. bf16 and fp16 halve the size and round; captioning computes in fp32 all the same."""
     overwrite: bool = False
-    """Replace OUT, its model card too, if it holds an exported model and nothing else."""
+    """Replace OUT, its model card (README.md) too, if it holds an exported model and nothing else."""
     license: str | None = None
-    """Licence for the model card, as model hubs name it: apache-2.0, cc-by-4.0, other. Left out: the card says that none
-    is given."""
+    """Licence for the model card, as model hubs name it: apache-2.0, cc-by-4.0, other. Left out: the card says that
+    none is given."""
     language: str | None = None
     """Language of the captions for the model card, such as en."""
 

@@ -1,13 +1,14 @@
 """The scores and captions of a run's `evaluation/` folder, as far as a model card tells them.
 
-`read_scores` reads `scores.json`. `read_examples` takes three pictures from `captions.jsonl`: one that the model
-captions well, a middling one, and one that it captions badly, by CIDEr-D, so that nobody is shown the best only. Where a
-run was not evaluated, the last pictures of `panel.jsonl` stand in, unchosen. No torch is loaded by this module.
+`read_scores` reads every `scores.json`: that in the folder itself, which training leaves there, and those of other data
+in folders below. `read_examples` takes three pictures from `captions.jsonl`: one that the model
+captions well, a middling one, and one that it captions badly, by CIDEr-D, so that nobody is shown the best only. Where
+a run was not evaluated, the last pictures of `panel.jsonl` stand in, unchosen. No torch is loaded by this module.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ QUANTILES = ((0.9, "a good one"), (0.5, "a middling one"), (0.1, "a bad one"))
 """Of the pictures ordered by score: where the examples are taken, and what is said of each."""
 TITLES = {
     **{f"bleu_{n}": f"BLEU-{n}" for n in range(1, 5)},
-    **{"rouge_l": "ROUGE-L", "cider_d": "CIDEr-D", "chrf": "chrF", "meteor": "METEOR", "spice": "SPICE"},
+    "rouge_l": "ROUGE-L",
+    "cider_d": "CIDEr-D",
+    "chrf": "chrF",
+    "meteor": "METEOR",
+    "spice": "SPICE",
     "clip_score": "CLIPScore",
 }
 METRIC_TYPES = {"rouge_l": "rouge", "cider_d": "cider", "clip_score": "clip_score"}
@@ -66,8 +71,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class CardScores:
-    """What an evaluation found."""
+    """What one evaluation found."""
 
+    folder: Path
+    """Where its files are."""
     checkpoint: str
     data: tuple[str, ...]
     """The names of the data folders."""
@@ -86,13 +93,20 @@ class CardScores:
     """0..1, different captions over all."""
     caveats: tuple[str, ...]
 
-    def beaten_by(self, key: str) -> list[Row]:
-        """The rows whose score `key` is within the model's interval or above, people left out."""
-        line = next((line for line in self.scores if line.key == key), None)
-        if line is None:
-            return []
-        low = line.value if line.interval is None else line.interval[0]
-        return [row for row in self.rows if row.key != "human" and row.values.get(key, float("-inf")) >= low]
+    def worse_than(self, key: str) -> list[Row]:
+        """The baselines whose score `key` is above the model's interval."""
+        return [row for row, _, high in self._baselines(key) if row.values[key] > high]
+
+    def not_surely_better_than(self, key: str) -> list[Row]:
+        """The baselines whose score `key` is within the model's interval."""
+        return [row for row, low, high in self._baselines(key) if low <= row.values[key] <= high]
+
+    def _baselines(self, key: str) -> Iterator[tuple[Row, float, float]]:
+        """Each row that has the score, people left out, and the model's interval."""
+        for line in self.scores:
+            if line.key == key:
+                low, high = line.interval or (line.value, line.value)
+                yield from ((row, low, high) for row in self.rows if row.key != "human" and key in row.values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,33 +121,36 @@ class Example:
     """Where it was chosen by its score: how good it is."""
 
 
-def read_scores(run: Path) -> CardScores | None:
-    """The scores of the run; None where it was not evaluated.
+def read_scores(run: Path) -> tuple[CardScores, ...]:
+    """The scores of the run on all data that it was evaluated on, those that training left first.
 
     Raises:
-        DatasetError: the file is damaged or of another format.
+        DatasetError: a file is damaged or of another format.
     """
-    path = run / FOLDER / SCORES_FILE
+    below = sorted((run / FOLDER).glob(f"*/{SCORES_FILE}"))
+    return tuple(_read_scores(path) for path in (run / FOLDER / SCORES_FILE, *below) if path.is_file())
+
+
+def _read_scores(path: Path) -> CardScores:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r:.80}, not {FORMAT!r}")
-        return _scores_of(content)
-    except FileNotFoundError:
-        return None
+        return _scores_of(content, path.parent)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(
             f"{path} is not readable as scores ({error!r:.200}). Make it again with pixel-llm evaluate."
         ) from error
 
 
-def _scores_of(content: dict[str, Any]) -> CardScores:
+def _scores_of(content: dict[str, Any], folder: Path) -> CardScores:
     data = content["data"]
     rows = [_row_of(key, row) for key, row in content.get("baselines", {}).items()]
     if content.get("human") is not None:
         rows.append(_row_of("human", content["human"]))
     diversity = content.get("diversity") or {}
     return CardScores(
+        folder=folder,
         checkpoint=str(content["checkpoint"]),
         data=tuple(Path(name).name for name in ([data] if isinstance(data, str) else data)),
         split=content.get("split"),
@@ -167,19 +184,18 @@ def _row_of(key: str, row: dict[str, Any]) -> Row:
     )
 
 
-def read_examples(run: Path, *, is_scored: bool, step: int | None) -> tuple[Example, ...]:
-    """Three captions of the run's validation pictures, or none.
+def read_examples(run: Path, scores: CardScores | None, *, step: int | None) -> tuple[Example, ...]:
+    """Three captions by a checkpoint, or none.
 
     Args:
         run: the run folder.
-        is_scored: whether the evaluation in it is of the checkpoint in question.
-        step: the step of that checkpoint, whose validation the captions of `panel.jsonl` must be from.
+        scores: an evaluation of the checkpoint, if there is one.
+        step: the step of the checkpoint, whose validation the captions of `panel.jsonl` must be from.
 
     Raises:
         DatasetError: a file is damaged.
     """
-    path = run / FOLDER / CAPTIONS_FILE
-    if is_scored and path.is_file():
+    if scores is not None and (path := scores.folder / CAPTIONS_FILE).is_file():
         records = sorted(_read_lines(path), key=lambda record: record.get("cider_d") or 0.0)
         places = [(round(quantile * (len(records) - 1)), kind) for quantile, kind in QUANTILES]
         chosen = {place: (records[place], kind) for place, kind in reversed(places)} if records else {}

@@ -1,9 +1,9 @@
 """The model card: README.md of an exported model, with the header that model hubs read.
 
-`model_card` puts the facts of the run and of the exported folder into the template beside this module. Every value that
-the template shows is escaped, unless it is Markdown made here (`Verbatim`). The header follows the model card metadata
-of the Hugging Face Hub: https://huggingface.co/docs/hub/model-cards. What a card should tell is from M. Mitchell et al.,
-"Model Cards for Model Reporting", FAT* 2019, section 4. No torch is loaded by this module.
+`model_card` puts the facts of the run and of the exported folder into the template beside this module. Every value
+that the template shows is escaped, unless it is Markdown made here (`Verbatim`). The header follows the model card
+metadata of the Hugging Face Hub: https://huggingface.co/docs/hub/model-cards. What a card should tell is from
+M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019, section 4. No torch is loaded by this module.
 """
 
 import re
@@ -97,7 +97,6 @@ def model_card(
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    scores = facts.scores
     text = environment.get_template(_TEMPLATE.name).render(
         header=_header(model, facts, license_name=license_name, language=language),
         model=model,
@@ -109,8 +108,8 @@ def model_card(
         language=language,
         version=__version__,
         settings=_settings(model, facts),
-        table=None if scores is None else _score_table(scores),
-        beaten_by=[] if scores is None else [_row_name(row) for row in scores.beaten_by("cider_d")],
+        table=_score_table,
+        row_name=_row_name,
         code=code,
         quoted=_quoted,
         percent=_percent,
@@ -148,8 +147,8 @@ def _header(model: CardModel, facts: RunFacts, *, license_name: str | None, lang
     fields["library_name"] = "pixel-llm"
     fields["pipeline_tag"] = _TASK["type"]
     fields["tags"] = ["image-captioning", "image-to-text", "pixel-llm"]
-    if facts.scores is not None and facts.scores.scores:
-        fields["model-index"] = [{"name": model.name, "results": [_result(facts.scores)]}]
+    if results := [_result(scores) for scores in facts.scores if scores.scores]:
+        fields["model-index"] = [{"name": model.name, "results": results}]
     return yaml_header(fields)
 
 
@@ -158,7 +157,7 @@ def _result(scores: CardScores) -> dict[str, Any]:
     identifier = re.sub(r"[^A-Za-z0-9._-]+", "-", one_line(name)).strip("-.") or "data"
     return {
         "task": _TASK,
-        "dataset": {"type": identifier, "name": name},
+        "dataset": {"type": identifier, "name": name, **({} if scores.split is None else {"split": scores.split})},
         "metrics": [
             {"type": line.metric_type, "value": round(line.value, DIGITS), "name": line.title} for line in scores.scores
         ],

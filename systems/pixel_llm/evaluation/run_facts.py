@@ -51,9 +51,10 @@ class RunFacts:
     """Name -> value, those of SETTINGS that `options.toml` has."""
     started_from: str | None
     """The name of the run or model whose weights training began with."""
-    scores: CardScores | None
+    scores: tuple[CardScores, ...]
+    """Of this checkpoint, an element for each data that it was evaluated on."""
     scores_are_of: str | None
-    """Where there are scores, but of another checkpoint: its name."""
+    """Where there are none of this checkpoint, but of another: its name."""
     examples: tuple[Example, ...]
 
 
@@ -67,17 +68,17 @@ def read_run_facts(checkpoint: Path) -> RunFacts:
     run = checkpoint.resolve().parent.parent if checkpoint.resolve().parent.name == "checkpoints" else None
     progress = _read_progress(checkpoint)
     options = None if run is None else _read_options(run / OPTIONS_FILE)
-    scores = None if run is None else read_scores(run)
-    is_of_this = scores is not None and Path(scores.checkpoint).name == checkpoint.name
+    found = () if run is None else read_scores(run)
+    scores = tuple(each for each in found if Path(each.checkpoint).name == checkpoint.name)
     return RunFacts(
         checkpoint=checkpoint.name,
         progress=progress,
         data=None if run is None else read_data_record(run),
         settings=None if options is None else {name: options[name] for name in SETTINGS if name in options},
         started_from=None if options is None or "init_from" not in options else Path(options["init_from"]).name,
-        scores=scores if is_of_this else None,
-        scores_are_of=None if scores is None or is_of_this else Path(scores.checkpoint).name,
-        examples=() if run is None else read_examples(run, is_scored=is_of_this, step=progress and progress.step),
+        scores=scores,
+        scores_are_of=Path(found[0].checkpoint).name if found and not scores else None,
+        examples=() if run is None else read_examples(run, next(iter(scores), None), step=progress and progress.step),
     )
 
 

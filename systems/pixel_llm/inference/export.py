@@ -1,8 +1,8 @@
 """A checkpoint -> a plain model folder to give away: four files that load, and README.md, the model card.
 
-`export_model` loads the checkpoint, writes the model without optimizer and training state, loads what it wrote, compares
-it with the original, and only then puts the folder in place, whole or not at all. The card is written by a function that
-the caller gives, since what is told there comes from more than the model.
+`export_model` loads the checkpoint, writes the model without optimizer and training state, loads what it wrote,
+compares it with the original, and only then puts the folder in place, whole or not at all. The card is written by a
+function that the caller gives, since what is told there comes from more than the model.
 
 An existing folder is replaced only where that is asked for and all it holds is an exported model.
 """
