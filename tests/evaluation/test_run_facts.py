@@ -28,7 +28,7 @@ def state(**changes):
         "epoch": 2,
         "step": 7,
         "elapsed_seconds": 90.0,
-        "history": {"train_losses": [4.0], "val_losses": [3.5, 3]},
+        "history": {"val_losses": [3.5, 3]},
     }
     return {"training_state": {"state": fields | changes, "seed": 0}, "optimizer": None}
 
@@ -44,9 +44,13 @@ def run(tmp_path):
     checkpoint = folder / "checkpoints" / "step_7"
     checkpoint.mkdir(parents=True)
     (checkpoint / "training_state.json").write_text(json.dumps(state()))
-    (folder / "options.toml").write_text(
-        'data = "/home/me/photos"\nlearning_rate = 0.001\ninit_from = "/home/me/runs/first"\nmanifest = "/home/x.json"\n'
-    )
+    options = [
+        'data = "/home/me/photos"',
+        'init_from = "/home/me/first"',
+        'manifest = "/home/x"',
+        "learning_rate = 0.001",
+    ]
+    (folder / "options.toml").write_text("\n".join(options))
     write_data_record(RECORD, folder)
     return folder
 

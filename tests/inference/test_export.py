@@ -49,6 +49,7 @@ def test_the_folder_holds_the_model_as_that_type_and_nothing_of_the_training(che
     assert names_in(out) == NAMES
     assert names_in(out.parent) == ["out"]
     assert (out / "README.md").read_text() == f"# {dtype}\n"
+    assert len({(out / name).stat().st_mode for name in NAMES}) == 1  # whoever may read one may read all
     stored, trained = load_file(out / "model.safetensors"), load_file(checkpoint / "model.safetensors")
     assert stored.keys() == trained.keys()
     assert {tensor.dtype for tensor in stored.values()} == {DTYPES[dtype]}

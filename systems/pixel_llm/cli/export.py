@@ -7,8 +7,8 @@ from shlex import quote
 from systems.pixel_llm.cli.options import ExportOptions
 from systems.pixel_llm.evaluation.model_card import CardModel, check_language, check_license, model_card
 from systems.pixel_llm.evaluation.run_facts import read_run_facts
-from systems.pixel_llm.inference import find_checkpoint
-from systems.pixel_llm.inference.export import MODEL_CARD_FILE, ExportedModel, export_model
+from systems.pixel_llm.inference import ExportedModel, export_model, find_checkpoint
+from systems.pixel_llm.inference.export import MODEL_CARD_FILE
 
 __all__ = ["run"]
 

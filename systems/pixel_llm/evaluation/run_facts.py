@@ -70,6 +70,7 @@ def read_run_facts(checkpoint: Path) -> RunFacts:
     options = None if run is None else _read_options(run / OPTIONS_FILE)
     found = () if run is None else read_scores(run)
     scores = tuple(each for each in found if Path(each.checkpoint).name == checkpoint.name)
+    step = None if progress is None else progress.step
     return RunFacts(
         checkpoint=checkpoint.name,
         progress=progress,
@@ -78,7 +79,7 @@ def read_run_facts(checkpoint: Path) -> RunFacts:
         started_from=None if options is None or "init_from" not in options else Path(options["init_from"]).name,
         scores=scores,
         scores_are_of=Path(found[0].checkpoint).name if found and not scores else None,
-        examples=() if run is None else read_examples(run, next(iter(scores), None), step=progress and progress.step),
+        examples=() if run is None else read_examples(run, next(iter(scores), None), step=step),
     )
 
 

@@ -1,6 +1,7 @@
 """A model as a folder of four files, nothing executable: config, weights (safetensors), tokenizer, preprocessing."""
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ def save(model: "PixelLLM", folder: Path, *, dtype: torch.dtype | None = None) -
         for name, tensor in model.state_dict().items()
     }
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors writes for the owner's eyes only
     model.tokenizer.save(folder)
     model.preprocessing.save(folder)
 
