@@ -15,8 +15,8 @@ def find_checkpoint(path: str | Path, *, name: str | None = None) -> Path:
 
     Args:
         path: a model folder (a checkpoint, or what `save_pretrained` wrote), a folder of checkpoints, or a run folder,
-            which holds such a folder as `checkpoints`. Of several checkpoints the best by validation loss is meant,
-            else the newest.
+            which holds such a folder as `checkpoints`. Of several checkpoints the best is meant, by the metric of
+            the run, else the newest.
         name: the one of several checkpoints that is meant instead.
 
     Raises:
@@ -33,7 +33,7 @@ def find_checkpoint(path: str | Path, *, name: str | None = None) -> Path:
     folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
     for folder in folders:
         records = list_checkpoints(folder)
-        record = best_record(records, "min") or latest_record(records)
+        record = best_record(records) or latest_record(records)
         if name is not None and records:
             return checkpoint_folder.find_checkpoint(folder, name)
         if record is not None:
