@@ -66,7 +66,7 @@ def test_other_data_is_scored_whole(pixel_llm, trained_run, pictures):
     assert images(Path("out")) == sorted(path.absolute() for path in pictures.glob("*.png"))
     result = read_evaluation(Path("out"))
     assert set(result.baselines) == {"constant", "nearest"}
-    assert (result.split, result.data) == ("all", str(pictures.resolve()))
+    assert (result.split, result.data) == ("all", (str(pictures.resolve()),))
 
 
 @pytest.mark.parametrize(("split", "count"), [("val", 2), ("train", 10)])

@@ -98,7 +98,7 @@ def _heading(result: EvaluationResult) -> str:
     at = "" if Path(result.run).name == name else f" at {escaped(name)}"
     beams = result.generation.get("num_beams", 1)
     how = "drawn" if result.generation.get("do_sample") else "greedy" if beams == 1 else f"{beams} beams"
-    return f"{escaped(result.run)}{at}, {how}, on {escaped(result.data)} ({result.split})"
+    return f"{escaped(result.run)}{at}, {how}, on {escaped(', '.join(result.data))} ({result.split})"
 
 
 def _table(result: EvaluationResult) -> Table:

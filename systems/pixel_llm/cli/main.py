@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "learn to caption from a folder of captioned pictures",
     "caption": "caption pictures with a trained model",
     "evaluate": "score a trained model on captioned pictures, beside baselines and people",
+    "export": "write a trained model as a folder to give away, with a model card",
     "demo": "learn to caption drawn shapes, in minutes, with nothing but this package",
 }
 

@@ -1,5 +1,6 @@
-"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`, and
-`evaluation/` with captions and scores.
+"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`,
+`evaluation/` with captions and scores, and `data.json`, which tells the names and numbers of the data
+(`evaluation/data_record.py`).
 
 Where pictures could not be read, `bad_pictures.jsonl` lists them.
 """
