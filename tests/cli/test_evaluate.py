@@ -66,7 +66,7 @@ def test_other_data_is_scored_whole(pixel_llm, trained_run, pictures):
     assert images(Path("out")) == sorted(path.absolute() for path in pictures.glob("*.png"))
     result = read_evaluation(Path("out"))
     assert set(result.baselines) == {"constant", "nearest"}
-    assert (result.split, result.data) == ("all", str(pictures.resolve()))
+    assert (result.split, result.data) == ("all", (str(pictures.resolve()),))
 
 
 @pytest.mark.parametrize(("split", "count"), [("val", 2), ("train", 10)])
@@ -136,7 +136,8 @@ def test_a_model_alone_needs_data_and_a_folder(pixel_llm, trained_run, pictures)
     ended = pixel_llm("evaluate", model, pictures, "--out", "out", QUICK)
     assert ended.status == 0
     assert (
-        "not computed: nearest: model does not tell what it was trained on (--train-data FOLDER names it)" in ended.out
+        "not computed: nearest neighbour: model does not tell what it was trained on (--train-data FOLDER names it)"
+        in ended.out
     )
     ended = pixel_llm("evaluate", model, pictures, "--out", "out", "--overwrite", "--train-data", pictures, QUICK)
     assert "warning: 12 of the 12 pictures are training pictures" in ended.err
@@ -161,7 +162,8 @@ def test_training_data_that_is_gone_costs_the_baselines_alone(pixel_llm, trained
         "the training pictures of the run cannot be read: The data folder /absent does not exist"
         in (result.not_computed["nearest"])
     )
-    assert "nearest neighbour" not in ended.out
+    assert not re.search(r"^ nearest neighbour ", ended.out, re.MULTILINE)
+    assert "not computed: nearest neighbour: the training pictures of the run cannot be read" in ended.out
 
 
 def test_bad_pictures_are_left_out_and_listed(pixel_llm, trained_run, pictures):

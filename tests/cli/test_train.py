@@ -46,8 +46,8 @@ def test_a_run_leaves_its_files_and_names_them_on_stdout(pixel_llm, pictures):
     run = Path("runs/pictures")
     assert ended.status == 0
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoints", "environment.json", "evaluation", "metrics.jsonl", "options.toml", "panel.jsonl", "report.html",
-        "samples.png", "training_curve.png",
+        "checkpoints", "data.json", "environment.json", "evaluation", "metrics.jsonl", "options.toml", "panel.jsonl",
+        "report.html", "samples.png", "training_curve.png",
     ]  # fmt: skip
     assert re.fullmatch(
         r"best validation loss: \d+\.\d{4}\n"

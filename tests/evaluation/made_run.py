@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from systems.pixel_llm.evaluation.data_record import DataRecord, write_data_record
 from systems.pixel_llm.evaluation.diversity import diversity
 from systems.pixel_llm.evaluation.evaluation_files import write_evaluation
 from systems.pixel_llm.evaluation.result import EvaluationResult, PictureResult, ScoreRow
@@ -28,7 +29,7 @@ def make_run(folder: Path, *, num_pictures: int = 8, caption: str | None = None)
     settings = 'data = "/home/somebody/pictures"\npreset = "tiny"\nlearning_rate = 0.002\nbatch_size = 32\n'
     (run / "options.toml").write_text(settings, encoding="utf-8")
     place = {"epoch": 0, "elapsed_seconds": 1.0}
-    records = [{"kind": "start", "step": 0, **place, "num_parameters": 12_345, "num_train_pictures": 90}]
+    records = [{"kind": "start", "step": 0, **place, "num_parameters": 12_345}]
     for step in range(10, 110, 10):
         rates = {"learning_rate": 1e-3 / step, "images_per_second": 30.0 + step, "data_wait_share": 0.01}
         records.append({"kind": "train", "step": step, **place, "loss": 5 - step / 50, **rates})
@@ -42,6 +43,11 @@ def make_run(folder: Path, *, num_pictures: int = 8, caption: str | None = None)
         panel.append({"kind": "panel", "step": step, **place, "captions": entries})
     write_lines(run / "panel.jsonl", panel)
     (run / "environment.json").write_text(json.dumps({"torch": "2.0", "cores": 2}), encoding="utf-8")
+    data = DataRecord(
+        folders=("squares",), num_train_pictures=90, num_train_captions=90, num_validation_pictures=num_pictures,
+        num_validation_captions=num_pictures, is_held_back=True, is_divided_by_looks=True,
+    )  # fmt: skip
+    write_data_record(data, run)
     make_scores(run, paths, caption=caption)
     return run
 

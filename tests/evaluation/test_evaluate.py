@@ -16,7 +16,7 @@ from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.models.generation_options import GenerationOptions
 
-NAMED = {"run": "runs/a", "checkpoint": "step_1", "data": "pictures", "split": "all"}
+NAMED = {"run": "runs/a", "checkpoint": "step_1", "data": ["pictures"], "split": "all"}
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ REFERENCES = [("a dog runs", "the dog runs"), ("ein Hund", "a green dog")]
 def made_result(**changes):
     scores = score_captions(CAPTIONS, REFERENCES)
     result = EvaluationResult(
-        run="runs/a", checkpoint="/runs/a/checkpoints/step_1", data="/data", split="val",
+        run="runs/a", checkpoint="/runs/a/checkpoints/step_1", data=("/data",), split="val",
         date="2026-01-01T00:00:00+00:00",
         generation={"num_beams": 5, "max_length": None, "prefix": ""},
         pictures=tuple(
@@ -55,6 +55,7 @@ def made_result(**changes):
     [
         {},
         {"human": None, "baselines": {}},
+        {"data": ("/data", "/more")},
         {"skipped": (SkippedPicture(path="/data/bad.jpg", reason="it is damaged"),)},
     ],
 )

@@ -125,7 +125,7 @@ def test_the_policy_allows_the_script_of_the_page_and_no_other(tmp_path):
 def test_a_whole_run_shows_all_of_it(tmp_path):
     page, _, text = page_of(with_model(make_run(tmp_path)))
     for expected in (
-        "Trained on 90 pictures of pictures for 90 seconds: 3 epochs, 100 steps.",
+        "Trained on 90 pictures of squares for 90 seconds: 3 epochs, 100 steps.",
         "Better than captions without a model",
         "on 8 validation pictures; always saying the same gets 0.000.", "The one caption for all is “nothing”.",
         "few pictures", "Loss, nats a token", "CIDEr-D on validation pictures", "Learning rate",
@@ -141,7 +141,9 @@ def test_a_whole_run_shows_all_of_it(tmp_path):
     assert "prefers-color-scheme: dark" in page
 
 
-@pytest.mark.parametrize("part", ["options.toml", "metrics.jsonl", "panel.jsonl", "environment.json", "evaluation"])
+@pytest.mark.parametrize(
+    "part", ["options.toml", "metrics.jsonl", "panel.jsonl", "environment.json", "data.json", "evaluation"]
+)
 def test_without_a_part_the_page_says_why_and_shows_the_rest(tmp_path, part):
     run = make_run(tmp_path)
     shutil.rmtree(run / part) if part == "evaluation" else (run / part).unlink()

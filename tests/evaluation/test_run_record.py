@@ -11,6 +11,7 @@ from tests.evaluation.made_run import make_run, write_lines
 
 FILES = {
     "options": "options.toml", "metrics": "metrics.jsonl", "panel": "panel.jsonl", "environment": "environment.json",
+    "data": "data.json",
 }  # fmt: skip
 
 
@@ -18,7 +19,7 @@ def test_a_whole_run_is_read(tmp_path):
     record = read_run(make_run(tmp_path))
     assert record.missing == {}
     assert record.options["learning_rate"] == 0.002
-    assert record.data_name == "pictures"
+    assert record.data_name == "squares"
     assert record.points("train", "loss")[0] == (10, 4.8)
     assert record.score_points("cider_d") == [(50, 0.1), (100, 0.2)]
     assert record.best_validation == (100, 3.5)

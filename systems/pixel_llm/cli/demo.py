@@ -17,6 +17,7 @@ from systems.pixel_llm.cli.samples import SamplePanel
 from systems.pixel_llm.cli.settings_file import write_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
+from systems.pixel_llm.evaluation.data_record import DataRecord, write_data_record
 from systems.pixel_llm.evaluation.exact_match import exact_match
 from systems.pixel_llm.evaluation.figures import CaptionedPicture, contact_sheet, training_curve
 from systems.pixel_llm.evaluation.run_files import RunFolder
@@ -49,6 +50,7 @@ def run(options: DemoOptions) -> int:
     folder = new_run_folder(options.out, name="demo")
     make_run_folder(folder)
     write_environment(folder.environment, device)
+    write_data_record(data_of_demo(), folder.path)
     write_settings(folder.options, settings_of(options), defaults={})
     trainer = make_demo_trainer(options, folder, device)
     logger.info(
@@ -60,6 +62,19 @@ def run(options: DemoOptions) -> int:
     if trainer.state.step > 0:
         score(folder, options, device)
     return 128 + stopped_by[0] if stopped_by else 0
+
+
+def data_of_demo() -> DataRecord:
+    """What a demo trains and validates on, in names and numbers: one caption a picture."""
+    return DataRecord(
+        folders=("drawn shapes",),
+        num_train_pictures=PICTURES_AN_EPOCH,
+        num_train_captions=PICTURES_AN_EPOCH,
+        num_validation_pictures=NUM_VALIDATION,
+        num_validation_captions=NUM_VALIDATION,
+        is_held_back=False,
+        is_divided_by_looks=False,
+    )
 
 
 def settings_of(options: DemoOptions) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def run(options: EvaluateOptions) -> int:
         result = evaluate(
             Captioner.from_checkpoint(checkpoint, device=device), data.samples,
             run=str(options.run), checkpoint=str(checkpoint.resolve()), split=data.split,
-            data=", ".join(str(each.resolve()) for each in data.folders),
+            data=[str(each.resolve()) for each in data.folders],
             train=data.train, without_train=data.without_train, generation=options.generation,
             batch_size=options.batch_size, num_workers=options.num_workers, frequencies=frequencies,
             on_progress=on_progress,

@@ -45,7 +45,8 @@ def print_evaluation(result: EvaluationResult) -> None:
         _print_pictures(console, "best by CIDEr-D", ranked[:SHOWN])
         _print_pictures(console, "worst by CIDEr-D", ranked[-SHOWN:])
     for name, reason in result.not_computed.items():
-        console.print(Text(f"not computed: {name}: {escaped(reason)}"), soft_wrap=True)
+        told = {**ROWS, "human": "people", "copied_share": "share copied from training"}.get(name, name)
+        console.print(Text(f"not computed: {told}: {escaped(reason)}"), soft_wrap=True)
     for caveat in result.caveats:
         console.print(Text(f"note: {escaped(caveat)}", style="yellow"), soft_wrap=True)
 
@@ -97,7 +98,7 @@ def _heading(result: EvaluationResult) -> str:
     at = "" if Path(result.run).name == name else f" at {escaped(name)}"
     beams = result.generation.get("num_beams", 1)
     how = "drawn" if result.generation.get("do_sample") else "greedy" if beams == 1 else f"{beams} beams"
-    return f"{escaped(result.run)}{at}, {how}, on {escaped(result.data)} ({result.split})"
+    return f"{escaped(result.run)}{at}, {how}, on {escaped(', '.join(result.data))} ({result.split})"
 
 
 def _table(result: EvaluationResult) -> Table:

@@ -17,6 +17,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 from systems.pixel_llm.cli.evaluate_options import EvaluateOptions
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.help_texts import join_help_lines
+from systems.pixel_llm.cli.report_options import ReportOptions
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.word_order import folders_first
 from systems.pixel_llm.data.options import DataOptions, MixOptions, ReadingOptions
@@ -30,6 +31,7 @@ __all__ = [
     "CaptionOptions",
     "DemoOptions",
     "EvaluateOptions",
+    "ExportOptions",
     "InspectOptions",
     "ReportOptions",
     "RunOptions",
@@ -38,6 +40,7 @@ __all__ = [
     "parse_caption",
     "parse_demo",
     "parse_evaluate",
+    "parse_export",
     "parse_inspect",
     "parse_report",
     "parse_split",
@@ -198,18 +201,28 @@ class SplitOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
-    """Make the page of a run again: curves, captions with pictures, what words looked at, scores, settings.
+class ExportOptions:
+    """Write a trained model as a plain folder to keep or give away, with a model card that tells what it is.
 
-    It is one file that can be sent around, report.html in the run folder.
+    The folder holds what captioning needs: no optimizer, no state of training. It is loaded again and compared before
+    it is there.
     """
 
     run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    out: Path | None = None
-    """File to write. Left out: RUN/report.html."""
-    device: str | None = None
-    """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
+    """Run folder (its best checkpoint is taken, else the newest), or one checkpoint."""
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """Folder to write. Its name is that of the model."""
+    checkpoint: str | None = None
+    """Name of another checkpoint of RUN to take, such as step_830."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """How the weights are stored. bf16 and fp16 halve the size and round; captioning computes in fp32 all the same."""
+    overwrite: bool = False
+    """Replace OUT, its model card (README.md) too, if it holds an exported model and nothing else."""
+    license: str | None = None
+    """Licence for the model card, as model hubs name it: apache-2.0, cc-by-4.0, other. Left out: the card says that
+    none is given."""
+    language: str | None = None
+    """Language of the captions for the model card, such as en."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +322,11 @@ def parse_report(arguments: Sequence[str]) -> ReportOptions:
     return _parsed(ReportOptions, arguments)
 
 
+def parse_export(arguments: Sequence[str]) -> ExportOptions:
+    """The command line of `export`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(ExportOptions, arguments, config=(FlagCreatePairsOff,))
+
+
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:
     """The command line of `demo`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(DemoOptions, arguments)
@@ -322,6 +340,7 @@ PROGRAMS: dict[type, str] = {
     InspectOptions: "pixel-llm inspect",
     SplitOptions: "pixel-llm split",
     ReportOptions: "pixel-llm report",
+    ExportOptions: "pixel-llm export",
     DemoOptions: "pixel-llm demo",
 }
 

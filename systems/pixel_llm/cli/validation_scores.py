@@ -49,7 +49,7 @@ def score_validation(
             result = evaluate(
                 Captioner.from_checkpoint(checkpoint, device=device), samples,
                 run=str(folder.path), checkpoint=str(checkpoint.resolve()), split="val",
-                data=", ".join(str(each.resolve()) for each in data),
+                data=[str(each.resolve()) for each in data],
                 train=sides.train, max_train_pictures=MAX_TRAIN_PICTURES, num_workers=num_workers,
                 on_progress=on_progress,
             )  # fmt: skip

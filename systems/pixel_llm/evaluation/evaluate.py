@@ -8,7 +8,7 @@ Nothing is guessed: a line that cannot be computed is named with the reason, a p
 and listed, and the number of pictures and references is in every signature.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +66,7 @@ def evaluate(
     *,
     run: str,
     checkpoint: str,
-    data: str,
+    data: Sequence[str],
     split: str,
     train: SampleTable | None,
     without_train: str = "no training pictures were given",
@@ -120,7 +120,7 @@ def evaluate(
     if neighbour is not None:
         baselines["nearest"] = _nearest_row(captioned, neighbour, frequencies)
     return EvaluationResult(
-        run=run, checkpoint=checkpoint, data=data, split=split,
+        run=run, checkpoint=checkpoint, data=tuple(data), split=split,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         generation=asdict(generation),
         pictures=_picture_results(captioned, scores.cider_d.tolist()),

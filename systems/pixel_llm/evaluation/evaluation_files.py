@@ -90,7 +90,7 @@ def _result_to_json(result: EvaluationResult, comparison: Mapping[str, Sequence[
         "format": FORMAT,
         "run": result.run,
         "checkpoint": result.checkpoint,
-        "data": result.data,
+        "data": result.data[0] if len(result.data) == 1 else list(result.data),
         "split": result.split,
         "num_pictures": len(result.pictures),
         "num_skipped": len(result.skipped),
@@ -208,9 +208,10 @@ def _skipped_of(path: Path) -> tuple[SkippedPicture, ...]:
 def _result_of_json(
     content: dict[str, Any], pictures: tuple[PictureResult, ...], skipped: tuple[SkippedPicture, ...]
 ) -> EvaluationResult:
-    human = content["human"]
+    human, data = content["human"], content["data"]
     return EvaluationResult(
-        **{name: _checked(content[name], str) for name in ("run", "checkpoint", "data", "split", "date")},
+        **{name: _checked(content[name], str) for name in ("run", "checkpoint", "split", "date")},
+        data=tuple(_checked(each, str) for each in ([data] if isinstance(data, str) else data)),
         generation=_checked(content["generation"], dict),
         pictures=pictures,
         scores=_scores_of_json(content["scores"]),

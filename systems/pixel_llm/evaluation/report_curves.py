@@ -50,7 +50,12 @@ def _loss_note(record: RunRecord) -> str:
     if last_step > best[0] and last_loss > best[1]:
         return (
             f"Validation loss was lowest at step {best[0]:,.0f} and rose to {last_loss:.3f} after that, as the model "
-            "began to learn the training captions by heart. The checkpoint of the lowest loss is the one that is used."
+            "began to learn the training captions by heart. "
+            + (
+                "The best checkpoint is chosen by the score of its captions."
+                if record.score_points("cider_d")
+                else "The checkpoint of the lowest loss is the one that is used."
+            )
         )
     return "Validation loss was lowest at the end: more training may still help." if len(validation) > 1 else ""
 

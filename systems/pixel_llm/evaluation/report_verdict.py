@@ -59,9 +59,7 @@ def sentences_of(record: RunRecord) -> list[str]:
 def _training(record: RunRecord) -> str:
     if not record.metrics:
         return ""
-    start = record.records("start")[:1]
-    num_pictures = start[0].get("num_train_pictures") if start else None
-    pictures = f"{num_pictures:,} pictures" if isinstance(num_pictures, int) else "the pictures"
+    pictures = "the pictures" if record.data is None else f"{record.data.num_train_pictures:,} pictures"
     if record.data_name:
         pictures += f" of {record.data_name}"
     step, epoch, seconds = record.last("step") or 0, record.last("epoch") or 0, record.last("elapsed_seconds") or 0
@@ -123,14 +121,14 @@ def figures_of(record: RunRecord) -> list[tuple[str, str]]:
     if seconds := record.last("elapsed_seconds"):
         number, unit = _duration(seconds).split()
         figures.append((number, f"{unit} of training"))
-    for name, what in (
-        ("num_parameters", "parameters"),
-        ("num_train_pictures", "training pictures"),
-        ("num_validation_pictures", "validation pictures"),
-    ):
-        value = record.last(name)
-        if isinstance(value, int):
-            figures.append((f"{value / 1e6:.3g} M" if value >= 1_000_000 else f"{value:,}", what))
+    num_parameters = record.last("num_parameters")
+    if isinstance(num_parameters, int):
+        figures.append(
+            (f"{num_parameters / 1e6:.3g} M" if num_parameters >= 1e6 else f"{num_parameters:,}", "parameters")
+        )
+    if record.data is not None:
+        figures.append((f"{record.data.num_train_pictures:,}", "training pictures"))
+        figures.append((f"{record.data.num_validation_pictures:,}", "validation pictures"))
     if evaluation is not None:
         count = len({each.caption for each in evaluation.pictures})
         figures.append((f"{count:,}", f"different captions for {len(evaluation.pictures):,} pictures"))

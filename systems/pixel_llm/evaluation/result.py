@@ -66,7 +66,7 @@ class EvaluationResult:
     """The run or model as it was named."""
     checkpoint: str
     """The folder of weights that it stands for."""
-    data: str
+    data: tuple[str, ...]
     """The folders of the pictures."""
     split: str
     """Which of their pictures: "all", "train", "val" or "test"."""

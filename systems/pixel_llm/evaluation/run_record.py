@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.errors import DatasetError, PixelLLMError
+from systems.pixel_llm.evaluation.data_record import DATA_FILE, DataRecord, read_data_record
 from systems.pixel_llm.evaluation.evaluation_files import CAPTIONS_FILE, SCORES_FILE, read_evaluation
 from systems.pixel_llm.evaluation.result import EvaluationResult
 from systems.pixel_llm.evaluation.run_files import RunFolder
@@ -52,9 +53,11 @@ class RunRecord:
     """What `read_metrics` gives."""
     panel: tuple[PanelEntry, ...]
     environment: dict[str, Any]
+    data: DataRecord | None
+    """Names and numbers of what it was trained on."""
     evaluation: EvaluationResult | None
     missing: dict[str, str]
-    """Of `options`, `metrics`, `panel`, `environment`, `evaluation` those that are empty: why, as a sentence."""
+    """Of the fields above those that are empty: why, as a sentence."""
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """The measurements of a kind, such as "validation"."""
@@ -95,7 +98,9 @@ class RunRecord:
 
     @property
     def data_name(self) -> str:
-        """The last parts of the names of its data folders; empty where they are not known."""
+        """The names of its data folders, without where they lie; empty where they are not known."""
+        if self.data is not None:
+            return " + ".join(self.data.folders)
         data = self.options.get("data", [])
         folders = data if isinstance(data, list) else [data]
         return " + ".join(Path(str(folder)).name for folder in folders)
@@ -122,9 +127,21 @@ def read_run(path: Path) -> RunRecord:
         metrics=tuple(_read_lines(folder.metrics, missing, key="metrics", what="No measurements")),
         panel=_read_panel(folder.panel, missing),
         environment=_read_table(folder.environment, missing, key="environment", what="The machine and the versions"),
+        data=_read_data(path, missing),
         evaluation=_read_evaluation(folder.evaluation, missing),
         missing=missing,
     )
+
+
+def _read_data(run: Path, missing: dict[str, str]) -> DataRecord | None:
+    try:
+        record = read_data_record(run)
+    except DatasetError as error:
+        record, missing["data"] = None, f"Names and numbers of the data cannot be read: {error}"
+    else:
+        if record is None:
+            missing["data"] = f"Names and numbers of the data were not written down ({DATA_FILE} is not there)."
+    return record
 
 
 def _read_evaluation(folder: Path, missing: dict[str, str]) -> EvaluationResult | None:
