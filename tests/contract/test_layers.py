@@ -37,6 +37,7 @@ WITHOUT_TORCH = [
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
     *[f"evaluation/{name}.py" for name in ("result", "evaluation_files", "consensus", "human_line")],
+    *[f"evaluation/{name}.py" for name in ("run_files", "run_record", "line_chart", "caption_comparison", "page")],
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
     *[f"cli/{name}.py" for name in ("main", "options", "evaluate_options", "inspect", "split")],
     *["data/inspection.py", "data/split.py"],

@@ -89,7 +89,7 @@ def _heated(picture: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
     share = np.asarray(grid, dtype=np.float32)[..., None] / 255
     gray = np.asarray(picture.convert("L"), dtype=np.float32)[..., None]
     # Yellow where it is hottest, so that strong and weak differ in brightness too.
-    colour = (1 - share) * np.float32(COLD) + share * np.float32(HOT)
+    colour = (1 - share) * np.array(COLD, np.float32) + share * np.array(HOT, np.float32)
     alpha = MOST_OPAQUE * share**0.7
     mixed = (1 - alpha) * (GRAY_FLOOR + (1 - GRAY_FLOOR / 255) * gray) + alpha * colour
     return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))

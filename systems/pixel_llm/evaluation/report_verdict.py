@@ -123,9 +123,8 @@ def figures_of(record: RunRecord) -> list[tuple[str, str]]:
         figures.append((number, f"{unit} of training"))
     num_parameters = record.last("num_parameters")
     if isinstance(num_parameters, int):
-        figures.append(
-            (f"{num_parameters / 1e6:.3g} M" if num_parameters >= 1e6 else f"{num_parameters:,}", "parameters")
-        )
+        number = f"{num_parameters / 1e6:.3g} M" if num_parameters >= 1e6 else f"{num_parameters:,}"
+        figures.append((number, "parameters"))
     if record.data is not None:
         figures.append((f"{record.data.num_train_pictures:,}", "training pictures"))
         figures.append((f"{record.data.num_validation_pictures:,}", "validation pictures"))

@@ -87,7 +87,8 @@ def _watched(model: PixelLLM) -> Iterator[list[Tensor]]:
         scores = (query * query.shape[-1] ** -0.5) @ key.float().transpose(-2, -1)
         seen.append(scores.softmax(dim=-1).mean(dim=1).cpu())
 
-    hooks = [block.cross_attention.register_forward_pre_hook(watch) for block in model.decoder.blocks]
+    attentions = [module for module in model.decoder.modules() if isinstance(module, CrossAttention)]
+    hooks = [attention.register_forward_pre_hook(watch) for attention in attentions]
     try:
         yield seen
     finally:
