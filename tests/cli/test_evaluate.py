@@ -18,6 +18,13 @@ from tests.cli.conftest import TINY
 QUICK = ["--num-workers", "0"]
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch, tmp_path_factory):
+    """METEOR would take some ten seconds a test where it is installed."""
+    monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("no_programs")))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+
+
 def several_captions(pictures, name="manifest.json", count=12):
     """A manifest of two captions for each of the first pictures."""
     names = sorted(path.name for path in pictures.glob("*.png"))[:count]
