@@ -18,6 +18,13 @@ from tests.cli.conftest import TINY
 QUICK = ["--num-workers", "0"]
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch, tmp_path_factory):
+    """METEOR would take some ten seconds a test where it is installed."""
+    monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("no_programs")))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+
+
 def several_captions(pictures, name="manifest.json", count=12):
     """A manifest of two captions for each of the first pictures."""
     names = sorted(path.name for path in pictures.glob("*.png"))[:count]
@@ -46,7 +53,8 @@ def test_a_run_is_scored_on_the_pictures_it_was_validated_on(pixel_llm, trained_
     assert images(out) == [sample.image_path for sample in trained_sides(trained_run).validation]
     assert ended.lines[-2:] == [f"scores: {out}/scores.json", f"captions: {out}/captions.jsonl"]
     # The run's own end has said the same.
-    assert read_evaluation(out).scores == read_evaluation(trained_run / "evaluation").scores
+    scores_of_training = read_evaluation(trained_run / "evaluation").scores
+    assert read_evaluation(out).scores[: len(scores_of_training)] == scores_of_training
 
 
 def test_training_pictures_are_warned_of(pixel_llm, trained_run):
@@ -135,10 +143,10 @@ def test_a_model_alone_needs_data_and_a_folder(pixel_llm, trained_run, pictures)
     assert "Name a folder with --out" in ended.err
     ended = pixel_llm("evaluate", model, pictures, "--out", "out", QUICK)
     assert ended.status == 0
-    assert (
-        "not computed: nearest neighbour: model does not tell what it was trained on (--train-data FOLDER names it)"
-        in ended.out
+    told = (
+        "one caption for all, nearest neighbour, share copied from training: model does not tell what it was trained on"
     )
+    assert f"not computed: {told} (--train-data FOLDER names it)" in ended.out
     ended = pixel_llm("evaluate", model, pictures, "--out", "out", "--overwrite", "--train-data", pictures, QUICK)
     assert "warning: 12 of the 12 pictures are training pictures" in ended.err
     assert set(read_evaluation(Path("out")).baselines) == {"constant", "nearest"}
@@ -163,7 +171,7 @@ def test_training_data_that_is_gone_costs_the_baselines_alone(pixel_llm, trained
         in (result.not_computed["nearest"])
     )
     assert not re.search(r"^ nearest neighbour ", ended.out, re.MULTILINE)
-    assert "not computed: nearest neighbour: the training pictures of the run cannot be read" in ended.out
+    assert "share copied from training: the training pictures of the run cannot be read" in ended.out
 
 
 def test_bad_pictures_are_left_out_and_listed(pixel_llm, trained_run, pictures):
@@ -304,3 +312,31 @@ def test_what_cannot_be_compared_is_told(pixel_llm, trained_run, pictures):
 def test_the_verdict(value, p_value, told):
     differences = [Difference("BLEU-4", 0.5, (0.4, 0.6), 0.001), Difference("CIDEr-D", value, (0.0, 0.0), p_value)]
     assert verdict(differences, one="runs/a", other="runs/b", num_pictures=250) == told
+
+
+# --- scores that need more than this package --------------------------------------------------------------------------
+
+
+def test_optional_scores_have_a_value_or_a_reason(pixel_llm, trained_run, pictures):
+    ended = pixel_llm("evaluate", trained_run, pictures, "--out", "out", QUICK)
+    assert ended.status == 0
+    result = read_evaluation(Path("out"))
+    computed = {each.name for each in result.scores}
+    for name in ("chrf", "meteor", "spice", "clip_score", "ref_clip_score"):
+        assert (name in computed) != (name in result.not_computed)
+    assert (
+        "not computed: CLIPScore, RefCLIPScore: it needs a CLIP model on this machine: name its folder with --clip"
+        in (ended.out)
+    )
+
+
+def test_a_clip_folder_that_is_not_there_is_told_at_once(pixel_llm, trained_run):
+    ended = pixel_llm("evaluate", trained_run, "--clip", "absent", QUICK)
+    assert (ended.status, ended.out) == (2, "")
+    assert "--clip absent: there is no such folder" in ended.err
+
+
+def test_a_folder_that_holds_no_clip_model_costs_those_scores_alone(pixel_llm, trained_run, pictures):
+    ended = pixel_llm("evaluate", trained_run, pictures, "--clip", pictures, "--out", "out", QUICK)
+    assert ended.status == 0
+    assert "clip_score" in read_evaluation(Path("out")).not_computed

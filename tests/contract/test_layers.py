@@ -38,13 +38,21 @@ WITHOUT_TORCH = [
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
     *[f"evaluation/{name}.py" for name in ("result", "evaluation_files", "consensus", "human_line")],
     *[f"evaluation/{name}.py" for name in ("run_files", "run_record", "line_chart", "caption_comparison", "page")],
+    *[f"evaluation/{name}.py" for name in ("bootstrap", "chrf", "meteor", "java_scores", "clip_score")],
+    "evaluation/optional_scores.py",
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
     *[f"cli/{name}.py" for name in ("main", "options", "evaluate_options", "inspect", "split")],
     *["data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""
-EXTRAS = {"data/readers/parquet_table.py": "pyarrow", "data/turbo_jpeg.py": "simplejpeg"}
+EXTRAS = {
+    "data/readers/parquet_table.py": "pyarrow",
+    "data/turbo_jpeg.py": "simplejpeg",
+    "evaluation/chrf.py": "sacrebleu",
+    "evaluation/clip_score.py": "transformers",
+    "evaluation/java_scores.py": "pycocoevalcap",
+}
 """The one file that imports what an extra installs."""
 
 

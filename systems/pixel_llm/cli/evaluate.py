@@ -15,7 +15,12 @@ from systems.pixel_llm.cli.evaluation_summary import print_comparison, print_eva
 from systems.pixel_llm.cli.scan_progress import pictures_shown
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError
 from systems.pixel_llm.evaluation.cider import DocumentFrequencies
-from systems.pixel_llm.evaluation.evaluate import bounded, caption_pictures, evaluate
+from systems.pixel_llm.evaluation.evaluate import (
+    bounded,
+    caption_pictures,
+    evaluate,
+    with_optional_scores,
+)
 from systems.pixel_llm.evaluation.evaluation_files import (
     BAD_PICTURES_FILE,
     CAPTIONS_FILE,
@@ -32,6 +37,8 @@ __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
+CLIP_SCORES = ("clip_score", "ref_clip_score")
+
 
 def run(options: EvaluateOptions) -> int:
     """Run the command."""
@@ -41,6 +48,8 @@ def run(options: EvaluateOptions) -> int:
     if options.document_frequencies is not None:
         frequencies = DocumentFrequencies.load(options.document_frequencies)
     _check_compared(options)
+    if options.clip is not None and not options.clip.is_dir():
+        raise ConfigError(f"--clip {options.clip}: there is no such folder. Name the folder of a CLIP model.")
     data = read_evaluated_data(options)
     out = _out(options, data)
     warnings = _warnings(data)
@@ -55,6 +64,7 @@ def run(options: EvaluateOptions) -> int:
             batch_size=options.batch_size, num_workers=options.num_workers, frequencies=frequencies,
             on_progress=on_progress,
         )  # fmt: skip
+    result = _with_optional_scores(options, result, data)
     result = replace(result, caveats=(*warnings, *result.caveats))
     print_evaluation(result)
     write_evaluation(result, out)
@@ -94,6 +104,16 @@ def _warnings(data: EvaluatedData) -> list[str]:
         return []
     told = f"{data.num_trained_on:,} of the {len(data.samples):,} pictures are training pictures of this run"
     return [f"{told}: the scores tell how well it remembers, not how well it captions what it has not seen."]
+
+
+def _with_optional_scores(options: EvaluateOptions, result: EvaluationResult, data: EvaluatedData) -> EvaluationResult:
+    rows = {str(Path(name).absolute()): row for row, name in enumerate(data.samples.names)}
+    pictures = [data.samples.path(rows[each.image]) for each in result.pictures]
+    result = with_optional_scores(result, pictures=pictures, clip_folder=options.clip)
+    if options.clip is not None:
+        return result
+    reason = "it needs a CLIP model on this machine: name its folder with --clip"
+    return replace(result, not_computed={**result.not_computed, **dict.fromkeys(CLIP_SCORES, reason)})
 
 
 # --- another run ------------------------------------------------------------------------------------------------------

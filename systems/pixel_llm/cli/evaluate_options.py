@@ -45,6 +45,8 @@ class EvaluateOptions:
     """File that says how rare words are, for CIDEr-D. Left out: counted over the references."""
     write_document_frequencies: Path | None = None
     """Count how rare words are in the references of these pictures, and write that file."""
+    clip: Path | None = None
+    """Folder of a CLIP model on this machine, for CLIPScore. Left out: CLIPScore is not computed."""
     compare: Path | None = None
     """Another run, or the folder of an earlier evaluation of the same pictures: is one of the two better?"""
     batch_size: int = 32

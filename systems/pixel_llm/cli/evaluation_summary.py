@@ -19,6 +19,17 @@ __all__ = ["print_comparison", "print_evaluation", "score_line", "verdict"]
 
 COLUMNS = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D")
 ROWS = {"nearest": "nearest neighbour", "constant": "one caption for all"}
+NAMES = {
+    **ROWS,
+    "human": "people",
+    "copied_share": "share copied from training",
+    "chrf": "chrF",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "clip_score": "CLIPScore",
+    "ref_clip_score": "RefCLIPScore",
+}
+"""What is said of what the files call by a key."""
 PRIMARY = "CIDEr-D"
 """The score by which a verdict is given: of these the one that agrees best with people."""
 SIGNIFICANT = 0.05
@@ -35,7 +46,8 @@ def print_evaluation(result: EvaluationResult) -> None:
     console.print(Text(_diversity(result)), soft_wrap=True)
     others = [each for each in result.scores if each.name not in (*COLUMNS, "BLEU-2", "BLEU-3")]
     if others:
-        console.print(Text("   ".join(f"{each.name} {each.value:.3f}{_interval(each)}" for each in others)))
+        more = (f"{NAMES.get(each.name, each.name)} {each.value:.3f} ({_interval(each).strip()})" for each in others)
+        console.print(Text(", ".join(more)), soft_wrap=True)
     console.print()
     for name, row in _rows_told(result):
         told = row.label if row.caption is None else f'{row.label}: "{one_line(row.caption)}"'
@@ -44,9 +56,11 @@ def print_evaluation(result: EvaluationResult) -> None:
     if len(ranked) > 2 * SHOWN:
         _print_pictures(console, "best by CIDEr-D", ranked[:SHOWN])
         _print_pictures(console, "worst by CIDEr-D", ranked[-SHOWN:])
+    names_by_reason: dict[str, list[str]] = {}
     for name, reason in result.not_computed.items():
-        told = {**ROWS, "human": "people", "copied_share": "share copied from training"}.get(name, name)
-        console.print(Text(f"not computed: {told}: {escaped(reason)}"), soft_wrap=True)
+        names_by_reason.setdefault(reason, []).append(NAMES.get(name, name))
+    for reason, names in names_by_reason.items():
+        console.print(Text(f"not computed: {', '.join(names)}: {escaped(reason)}", style="dim"), soft_wrap=True)
     for caveat in result.caveats:
         console.print(Text(f"note: {escaped(caveat)}", style="yellow"), soft_wrap=True)
 

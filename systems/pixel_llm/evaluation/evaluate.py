@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from systems.pixel_llm.data.folder import shown
+from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.evaluation.cider import DocumentFrequencies, caveat
@@ -28,13 +29,22 @@ from systems.pixel_llm.evaluation.nearest_neighbour import (
     picture_features,
     read_pictures,
 )
+from systems.pixel_llm.evaluation.optional_scores import optional_scores
 from systems.pixel_llm.evaluation.result import EvaluationResult, HumanLine, PictureResult, ScoreRow, SkippedPicture
 from systems.pixel_llm.evaluation.score import score_captions
 from systems.pixel_llm.evaluation.words import tokenize_caption, tokenize_captions
 from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models.generation_options import GenerationOptions
 
-__all__ = ["BEAM_SEARCH", "CaptionedPictures", "Progress", "bounded", "caption_pictures", "evaluate"]
+__all__ = [
+    "BEAM_SEARCH",
+    "CaptionedPictures",
+    "Progress",
+    "bounded",
+    "caption_pictures",
+    "evaluate",
+    "with_optional_scores",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many pictures of it are, and of how many."""
@@ -173,6 +183,26 @@ def caption_pictures(
             f"{first.reason}"
         )
     return captioned
+
+
+def with_optional_scores(
+    result: EvaluationResult, *, pictures: Sequence[PicturePath], clip_folder: Path | None = None
+) -> EvaluationResult:
+    """The same with chrF, METEOR, SPICE and CLIPScore, or why they cannot be had; see `optional_scores`.
+
+    `pictures` are those of `result.pictures`, in order; `clip_folder` holds a CLIP model.
+    """
+    found = optional_scores(
+        [each.caption for each in result.pictures],
+        [each.references for each in result.pictures],
+        pictures=pictures,
+        clip_folder=clip_folder,
+    )
+    return replace(
+        result,
+        scores=(*result.scores, *found.scores),
+        not_computed={**result.not_computed, **found.not_computed},
+    )
 
 
 def bounded(generation: GenerationOptions, captioner: Captioner, train: SampleTable | None) -> GenerationOptions:
