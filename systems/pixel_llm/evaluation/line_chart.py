@@ -84,7 +84,7 @@ def line_chart(
     values = [value for _, points in thinned for _, value in points]
     start, end = min(xs), max(xs)
     if start == end:
-        start, end = start - 1, end + 1
+        start, end = min(start, 0.0), max(end, 1.0)
     is_logarithmic = not from_zero and min(values) > 0 and max(values) > WIDEST_LINEAR * min(values)
     ticks = (
         _logarithmic_ticks(min(values), max(values))
