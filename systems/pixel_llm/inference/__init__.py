@@ -7,12 +7,16 @@ from systems.pixel_llm.lazy import lazy_names
 if TYPE_CHECKING:
     from systems.pixel_llm.inference.captioner import Captioner
     from systems.pixel_llm.inference.find import find_checkpoint
+    from systems.pixel_llm.inference.picture_files import CaptionedPicture, UnreadPicture, caption_files
 
-__all__ = ["Captioner", "find_checkpoint"]
+__all__ = ["CaptionedPicture", "Captioner", "UnreadPicture", "caption_files", "find_checkpoint"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "CaptionedPicture": "systems.pixel_llm.inference.picture_files",
+        "UnreadPicture": "systems.pixel_llm.inference.picture_files",
+        "caption_files": "systems.pixel_llm.inference.picture_files",
         "Captioner": "systems.pixel_llm.inference.captioner",
         "find_checkpoint": "systems.pixel_llm.inference.find",
     },
