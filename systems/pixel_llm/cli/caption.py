@@ -8,7 +8,7 @@ picture through once, counts, and remembers the bad ones for the list at the end
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -38,7 +38,6 @@ NUM_BAD_TOLD = 10
 BAD_SUFFIX = ".bad"
 """FILE.bad: path, tab, reason. No format of captioned pictures takes a file of that name for one of its own."""
 LONGEST_SLEEP_SECONDS = 0.1
-"""A signal that comes during a sleep is heard at its end."""
 
 
 def run(options: CaptionOptions) -> int:
@@ -204,9 +203,7 @@ def _watch(captioning: _Captioning, named: NamedPictures, options: CaptionOption
     """Caption what is named, then what comes into the folders, until a signal."""
 
     def wait(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not captioning.is_stop_requested() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, LONGEST_SLEEP_SECONDS))
+        sleep_until_stopped(seconds, captioning.is_stop_requested)
 
     watch = FolderWatch(
         named.folders, seconds=options.watch_seconds, wait=wait, should_stop=captioning.is_stop_requested
@@ -218,6 +215,13 @@ def _watch(captioning: _Captioning, named: NamedPictures, options: CaptionOption
         for unread in captioning.caption(paths):
             if not watch.could_not_read(unread.path):
                 logger.warning("%s It is tried again when it changes.", unread.reason)
+
+
+def sleep_until_stopped(seconds: float, should_stop: Callable[[], bool]) -> None:
+    """Sleep, in short pieces: Python goes on sleeping after a signal that was handled."""
+    end = time.monotonic() + seconds
+    while not should_stop() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, LONGEST_SLEEP_SECONDS))
 
 
 def _count(number: int) -> str:

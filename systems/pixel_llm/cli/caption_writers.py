@@ -94,20 +94,29 @@ class AppendedRows:
         refuse_odd_output(file)
         self._path, self._form = file, form
         self._file = opened_alone(file)
-        data = content_of(file)
-        self._size = form.whole(data)
         try:
-            names = list(form.names(data[: self._size].decode()))
-        except (DatasetError, UnicodeDecodeError) as error:
-            raise foreign(file, error) from error
-        if data and self._size == 0 and not form.is_begun(data):
-            raise foreign(file, "no line of it is whole")
+            names = self._names_there()
+        except BaseException:
+            self._file.close()
+            raise
         self._done = set() if overwrite else {os.path.abspath(name) for name in names}  # noqa: PTH100
+        self._is_cut = not overwrite
         if overwrite:
             self._size = 0
-        elif self._size < len(data):
+        else:
             self._file.truncate(self._size)
-        self._is_cut = not overwrite
+
+    def _names_there(self) -> list[str]:
+        """The names in the whole rows of the file, whose size is noted."""
+        data = content_of(self._path)
+        self._size = self._form.whole(data)
+        try:
+            names = list(self._form.names(data[: self._size].decode()))
+        except (DatasetError, UnicodeDecodeError) as error:
+            raise foreign(self._path, error) from error
+        if data and self._size == 0 and not self._form.is_begun(data):
+            raise foreign(self._path, "no line of it is whole")
+        return names
 
     def is_done(self, path: Path) -> bool:
         """Whether the file has a row of the picture."""

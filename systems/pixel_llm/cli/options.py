@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
-from systems.pixel_llm.cli.caption_options import CaptionOptions
+from systems.pixel_llm.cli.caption_options import CaptionOptions, default_generation
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.help_texts import join_help_lines
 from systems.pixel_llm.cli.settings_file import read_settings
@@ -239,7 +239,10 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
 def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     """The command line of `caption`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(
-        CaptionOptions, folders_first(arguments, CaptionOptions), config=(OmitArgPrefixes, FlagCreatePairsOff)
+        CaptionOptions,
+        folders_first(arguments, CaptionOptions),
+        default=CaptionOptions(run=tyro.MISSING, pictures=tyro.MISSING, generation=default_generation(arguments)),
+        config=(OmitArgPrefixes, FlagCreatePairsOff),
     )
 
 
