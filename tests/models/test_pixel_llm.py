@@ -92,6 +92,7 @@ def test_one_caption_a_picture_is_wanted(tiny_model, images, captions):
         tiny_model()(images, captions)
 
 
+@torch.no_grad()
 def test_ids_beyond_max_seq_len_are_refused(tiny_model, images):
     model = tiny_model()
     with pytest.raises(ConfigError, match=r"17 .*max_seq_len=16"):

@@ -1,4 +1,4 @@
-"""The settings of captioning, each written once: here. Names and meanings are those of `transformers` where it has such.
+"""The settings of captioning, each written once: here. Names and meanings are those of `transformers` where they exist.
 
 The command line makes a flag of each (`num_beams` -> `--num-beams`). No torch is loaded by this module.
 """

@@ -11,6 +11,7 @@ class KVCache:
 
     The self-attention part grows in place up to `max_length`. The cross-attention part is computed once a picture and
     never copied: captions may become several a picture (`reorder`), which then lie side by side, picture by picture.
+    For use without gradients, since it is written in place.
     """
 
     def __init__(self, cross_keys_values: list[tuple[Tensor, Tensor]], *, max_length: int) -> None:
