@@ -74,13 +74,14 @@ def test_wherever_a_file_was_torn_it_becomes_the_same(form, in_tmp_path):
     whole.write(pictures)
     whole.close()
     data = file.read_bytes()
-    refused = 0
-    for size in range(len(data) + 1):
+    refused = []
+    step = 1 if form == "csv, several captions" else 3  # where most can go wrong, everywhere
+    for size in range(0, len(data) + 1, step):
         file.write_bytes(data[:size])
         try:
             writer = AppendedRows(file, FORMS[form]())
         except DatasetError:  # torn before anything tells that it is ours
-            refused += 1
+            refused.append(size)
             assert file.read_bytes() == data[:size]
             continue
         again = missing(writer, pictures)
@@ -90,7 +91,9 @@ def test_wherever_a_file_was_torn_it_becomes_the_same(form, in_tmp_path):
         writer.close()
         assert file.read_bytes() == data, f"torn after {size} bytes"
     # Of lines, the tab after the first name tells.
-    assert refused == (data.index(b"\t") if form.startswith("lines") else 0)
+    # Of lines, the tab after the first name tells.
+    tells = data.index(b"\t") if form.startswith("lines") else 0
+    assert refused == [size for size in range(0, len(data) + 1, step) if 0 < size <= tells]
 
 
 def test_jsonl_is_one_object_a_line(in_tmp_path):

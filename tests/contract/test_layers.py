@@ -35,7 +35,15 @@ WITHOUT_TORCH = [
     "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
-    *["cli/main.py", "cli/options.py", "cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
+    *[
+        "cli/main.py",
+        "cli/options.py",
+        "cli/caption_options.py",
+        "cli/inspect.py",
+        "cli/split.py",
+        "data/inspection.py",
+        "data/split.py",
+    ],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""
