@@ -8,7 +8,7 @@ picture through once, counts, and remembers the bad ones for the list at the end
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -97,7 +97,7 @@ class _Captioning:
         self._captioner, self._writer, self._options = captioner, writer, options
         self._generator = torch.Generator(captioner.model.device).manual_seed(options.seed)
         self._is_stop_requested = False
-        self._num_captioned = self._num_done_before = self._num_left = 0
+        self._num_captioned = self._num_told = self._num_done_before = self._num_left = 0
         self.bad: dict[Path, str] = {}
         """Picture, or folder, that could not be read -> why."""
 
@@ -115,7 +115,7 @@ class _Captioning:
 
     def caption(self, paths: Sequence[Path]) -> list[UnreadPicture]:
         """Caption those that are not done; gives back those that cannot be read."""
-        waiting = list(self._not_done(paths))
+        waiting = self._not_done(paths)
         unread: list[UnreadPicture] = []
         num_through = 0
         with shown_captioning(
@@ -145,11 +145,17 @@ class _Captioning:
         self.bad |= {each.path: each.reason for each in unread}
         return unread
 
+    def tell_so_far(self) -> None:
+        """A line where captions are not seen themselves."""
+        if self._writer.is_kept and self._num_captioned != self._num_told:
+            self._num_told = self._num_captioned
+            logger.info("%s captioned so far.", _count(self._num_captioned))
+
     def tell_end(self, *, is_stopped: bool) -> None:
         """What came of it, on stderr; little where captions were printed and all went well."""
         if self.bad:
             self._tell_bad()
-        if not is_stopped or self.bad:
+        if not is_stopped or self.bad:  # one that was stopped may not have come to those of the last call
             self._keep_bad()
         if self._writer.is_kept or is_stopped:
             done_before = f", {_count(self._num_done_before)} done before" if self._num_done_before else ""
@@ -164,19 +170,16 @@ class _Captioning:
             else:
                 logger.info("Stopped early. To go on, type the same command without --overwrite, which starts over.")
 
-    def _not_done(self, paths: Iterable[Path]) -> Iterable[Path]:
-        num_done = 0
-        for path in paths:
-            objection = self._writer.objection(path)
-            if objection is not None:
-                self.bad[path] = objection
-            elif self._writer.is_done(path):
-                num_done += 1
-            else:
-                yield path
-        self._num_done_before += num_done
-        if num_done:
-            logger.info("%s of %s are done already.", _count(num_done), _count(len(list(paths))))
+    def _not_done(self, paths: Sequence[Path]) -> list[Path]:
+        """Those to caption; what the output cannot hold is noted as bad, what it holds is counted."""
+        objections = {path: objection for path in paths if (objection := self._writer.objection(path)) is not None}
+        possible = [path for path in paths if path not in objections]
+        waiting = [path for path in possible if not self._writer.is_done(path)]
+        self.bad |= objections
+        if num_done := len(possible) - len(waiting):
+            self._num_done_before += num_done
+            logger.info("%s of %s are done already.", _count(num_done), _count(len(paths)))
+        return waiting
 
     def _tell_bad(self) -> None:
         print(f"pixel-llm: {_pictures(len(self.bad))} could not be captioned:", file=sys.stderr)
@@ -215,6 +218,7 @@ def _watch(captioning: _Captioning, named: NamedPictures, options: CaptionOption
         for unread in captioning.caption(paths):
             if not watch.could_not_read(unread.path):
                 logger.warning("%s It is tried again when it changes.", unread.reason)
+        captioning.tell_so_far()
 
 
 def sleep_until_stopped(seconds: float, should_stop: Callable[[], bool]) -> None:

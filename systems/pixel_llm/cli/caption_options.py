@@ -53,8 +53,8 @@ class CaptionOptions:
     null: Annotated[bool, tyro.conf.arg(aliases=("-0",))] = False
     """The list on stdin has a NUL after each path, as find -print0 writes it."""
     watch: bool = False
-    """When all is done, wait for new pictures in the folders, until Ctrl-C. A file that is still being copied is left
-    until it rests."""
+    """When all is done, wait for new pictures in the folders, until Ctrl-C (exit status 130, as always). A file that is
+    still being copied is left until it rests."""
     watch_seconds: float = 2.0
     """Seconds between two looks at the folders."""
     progress: Literal["auto", "bar", "off"] = "auto"

@@ -29,11 +29,11 @@ def shown_captioning(
             through them.
         clock: seconds, for the lines.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=True if progress == "bar" else None)
     is_on_screen = is_printing and sys.stdout.isatty()
     if progress == "off" or (progress == "auto" and is_on_screen):
         yield lambda count: None
-    elif progress == "bar" or console.is_terminal:
+    elif console.is_terminal:
         with _bar(console, total) as advance:
             yield advance
     else:
@@ -76,6 +76,6 @@ class _Lines:
             speed = self._count / (now - self._begun)
             minutes = (self._total - self._count) / speed / 60
             logger.info(
-                "%s of %s pictures | %.1f pictures/s | %.0f minutes left",
-                f"{self._count:,}", f"{self._total:,}", speed, max(1, minutes),
+                "%s of %s pictures | %.1f pictures/s | %.1f minutes left",
+                f"{self._count:,}", f"{self._total:,}", speed, minutes,
             )  # fmt: skip

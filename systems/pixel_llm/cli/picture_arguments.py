@@ -17,7 +17,7 @@ from pathlib import Path
 from systems.pixel_llm.data.folder import PICTURE_EXTENSIONS, list_folder, shown
 from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["NamedPictures", "find_pictures", "natural_order", "pictures_below", "read_names"]
+__all__ = ["NamedPictures", "find_pictures", "natural_order", "pictures_below", "read_names", "walk_pictures"]
 
 STDIN = "-"
 MAGIC = re.compile(r"[*?\[]")
@@ -73,14 +73,22 @@ def find_pictures(words: Sequence[Path], *, null_separated: bool = False) -> Nam
 
 
 def pictures_below(folder: Path, unreadable: dict[Path, str] | None = None) -> list[Path]:
-    """All pictures in a folder and those below it, by name, in natural order: `2.jpg` before `10.jpg`.
+    """The pictures of `walk_pictures` in natural order: `2.jpg` before `10.jpg`.
+
+    Raises:
+        DatasetError: the folder itself cannot be read.
+    """
+    return sorted(walk_pictures(folder, unreadable), key=natural_order)
+
+
+def walk_pictures(folder: Path, unreadable: dict[Path, str] | None = None) -> Iterator[Path]:
+    """All pictures in a folder and those below it, by name, in no order.
 
     Folders below that cannot be read go to `unreadable`, each with the reason.
 
     Raises:
         DatasetError: the folder itself cannot be read.
     """
-    paths: list[Path] = []
     waiting = [folder]
     while waiting:
         place = waiting.pop()
@@ -92,9 +100,8 @@ def pictures_below(folder: Path, unreadable: dict[Path, str] | None = None) -> l
             if unreadable is not None:
                 unreadable[place] = str(error)
             continue
-        paths += [place / name for name in listing.pictures if not name.startswith(".")]
+        yield from (place / name for name in listing.pictures if not name.startswith("."))
         waiting += [place / name for name in listing.subfolders if name not in listing.links]
-    return sorted(paths, key=natural_order)
 
 
 def natural_order(path: Path) -> list[list[tuple[float, str]]]:

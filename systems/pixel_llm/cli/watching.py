@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from systems.pixel_llm.cli.picture_arguments import pictures_below
+from systems.pixel_llm.cli.picture_arguments import natural_order, walk_pictures
 from systems.pixel_llm.errors import DatasetError
 
 __all__ = ["FolderWatch"]
@@ -75,17 +75,17 @@ class FolderWatch:
         return tries < MAX_TRIES
 
     def _waiting(self) -> list[Path]:
-        found: dict[Path, None] = {}
+        found: set[Path] = set()
         for folder in self._folders:
             try:
-                found |= dict.fromkeys(path for path in pictures_below(folder) if path not in self._given)
+                found.update(path for path in walk_pictures(folder) if path not in self._given)
             except DatasetError as error:  # a disk that was taken out may come back
                 if folder not in self._missing:
                     logger.warning("%s Still watching it.", error)
                 self._missing.add(folder)
             else:
                 self._missing.discard(folder)
-        return list(found)
+        return sorted(found, key=natural_order)
 
 
 def _stamp(path: Path) -> Stamp | None:
