@@ -14,8 +14,8 @@ def find_checkpoint(path: str | Path) -> Path:
 
     Args:
         path: a model folder (a checkpoint, or what `save_pretrained` wrote), a folder of checkpoints, or a run folder,
-            which holds such a folder as `checkpoints`. Of several checkpoints the best by validation loss is meant,
-            else the newest.
+            which holds such a folder as `checkpoints`. Of several checkpoints the best is meant, by the metric of
+            the run, else the newest.
 
     Raises:
         CheckpointError: there is no model.
@@ -28,7 +28,7 @@ def find_checkpoint(path: str | Path) -> Path:
     for folder in (path / "checkpoints", path):
         if folder.is_dir():
             records = list_checkpoints(folder)
-            record = best_record(records, "min") or latest_record(records)
+            record = best_record(records) or latest_record(records)
             if record is not None:
                 return record.path
     raise CheckpointError(
