@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from systems.pixel_llm.cli import caption
+from systems.pixel_llm.cli import caption, caption_writers
 from systems.pixel_llm.data.samples import read_samples
 from systems.pixel_llm.inference import CaptionedPicture
 
@@ -248,3 +248,24 @@ def test_watching_captions_what_comes_and_ends_with_ctrl_c(pixel_llm, trained_ru
     assert "c.png is not a picture" in ended.err
     assert "3 captioned, 1 bad." in ended.err
     assert "b.png" not in ended.err
+
+
+def test_an_empty_folder_may_be_watched(pixel_llm, trained_run, monkeypatch):
+    Path("inbox").mkdir()
+    assert pixel_llm("caption", trained_run, "inbox").status == 1
+    monkeypatch.setattr(caption, "sleep_until_stopped", lambda seconds, should_stop: signal.raise_signal(signal.SIGINT))
+    ended = pixel_llm("caption", trained_run, "inbox", "--watch", "--as", "txt")
+    assert (ended.status, ended.out) == (130, "")
+    assert "0 captioned." in ended.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_disk_that_is_full_ends_the_run_with_what_to_do(pixel_llm, trained_run, pictures, monkeypatch):
+    def opened_alone(file):
+        return open("/dev/full", "ab", buffering=0)  # noqa: PTH123
+
+    monkeypatch.setattr(caption_writers, "opened_alone", opened_alone)
+    monkeypatch.setattr(caption_writers.AppendedRows, "settle", lambda self: pytest.fail("it was not stopped"))
+    ended = pixel_llm("caption", trained_run, pictures, "--as", "jsonl", "--output", "out.jsonl")
+    assert ended.status == 1
+    assert "out.jsonl cannot be written: No space left on device. What was captioned before this is kept." in ended.err

@@ -90,3 +90,15 @@ def test_it_waits_between_looks_and_ends_when_told(folder):
     write(folder / "a.jpg", 3)
     assert list(watch) == [[folder / "a.jpg"], [folder / "b.jpg"]]
     assert waits == [5.0] * 6
+
+
+def test_a_picture_in_two_folders_or_named_itself_is_not_given_twice(folder):
+    write(folder / "a.jpg", 3)
+    write(folder / "b.jpg", 3)
+    watch = FolderWatch(
+        [folder, folder.absolute(), Path()], seconds=1.0, wait=lambda seconds: None, should_stop=lambda: False,
+        given=[Path("inbox/../inbox/b.jpg")],
+    )  # fmt: skip
+    watch.look()
+    assert watch.look() == [folder / "a.jpg"]
+    assert watch.look() == []

@@ -46,7 +46,7 @@ def run(options: CaptionOptions) -> int:
     Returns:
         1 where a picture could not be captioned, 128 + n where signal n ended it, watching included, else 0.
     """
-    named = find_pictures(options.pictures, null_separated=options.null)
+    named = find_pictures(options.pictures, null_separated=options.null, may_be_empty=options.watch)
     if options.watch and not named.folders:
         raise ConfigError("--watch looks for new pictures in folders: name at least one.")
     writer = make_writer(options)
@@ -209,7 +209,11 @@ def _watch(captioning: _Captioning, named: NamedPictures, options: CaptionOption
         sleep_until_stopped(seconds, captioning.is_stop_requested)
 
     watch = FolderWatch(
-        named.folders, seconds=options.watch_seconds, wait=wait, should_stop=captioning.is_stop_requested
+        named.folders,
+        seconds=options.watch_seconds,
+        wait=wait,
+        should_stop=captioning.is_stop_requested,
+        given=named.files,
     )
     logger.info("Watching %s; Ctrl-C ends it.", ", ".join(map(shown, named.folders)))
     if named.files:

@@ -94,17 +94,19 @@ class AppendedRows:
         refuse_odd_output(file)
         self._path, self._form = file, form
         self._file = opened_alone(file)
+        self._is_cut = not overwrite
         try:
             names = self._names_there()
-        except BaseException:
+            if overwrite:
+                names, self._size = [], 0
+            elif os.fstat(self._file.fileno()).st_size > self._size:
+                self._file.truncate(self._size)
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, OSError):
+                raise unwritable(file, error) from error
             raise
-        self._done = set() if overwrite else {os.path.abspath(name) for name in names}  # noqa: PTH100
-        self._is_cut = not overwrite
-        if overwrite:
-            self._size = 0
-        else:
-            self._file.truncate(self._size)
+        self._done = {os.path.abspath(name) for name in names}  # noqa: PTH100  it does not follow links
 
     def _names_there(self) -> list[str]:
         """The names in the whole rows of the file, whose size is noted."""

@@ -38,12 +38,13 @@ class NamedPictures:
     """Folders below them that could not be looked into, and why."""
 
 
-def find_pictures(words: Sequence[Path], *, null_separated: bool = False) -> NamedPictures:
+def find_pictures(words: Sequence[Path], *, null_separated: bool = False, may_be_empty: bool = False) -> NamedPictures:
     """The pictures that the words name.
 
     Args:
         words: what stands on the command line.
         null_separated: names on stdin end with NUL, as `find -print0` writes them, not with a line end.
+        may_be_empty: folders without a picture are no error.
 
     Raises:
         DatasetError: a word names nothing, a named folder cannot be read, or stdin has no names.
@@ -67,7 +68,7 @@ def find_pictures(words: Sequence[Path], *, null_separated: bool = False) -> Nam
                 add(_below_or_itself(path, found))
         else:
             add(_below_or_itself(word, found))
-    if not found.paths and not found.unreadable and found.folders:
+    if not (found.paths or found.unreadable or may_be_empty):
         raise DatasetError(_nothing_in(found.folders))
     return found
 

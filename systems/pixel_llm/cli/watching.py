@@ -33,12 +33,15 @@ class FolderWatch:
         seconds: float,
         wait: Callable[[float], None],
         should_stop: Callable[[], bool],
+        given: Sequence[Path] = (),
     ) -> None:
-        """`wait` is called with `seconds` between two looks; it may return earlier where a stop is wanted."""
+        """`wait` is called with `seconds` between two looks; it may return earlier where a stop is wanted. The pictures
+        `given` are somebody else's.
+        """
         self._folders, self._seconds, self._wait, self._should_stop = folders, seconds, wait, should_stop
         self._stamps: dict[Path, Stamp] = {}
         """Of what is not given yet, at the last look; of what is, when it was given."""
-        self._given: set[Path] = set()
+        self._given = set(map(_place, given))
         self._failed: dict[Path, tuple[Stamp, int]] = {}
         """Picture -> how it was when it could not be read, and how often that was."""
         self._missing: set[Path] = set()
@@ -62,7 +65,7 @@ class FolderWatch:
             failed_stamp, tries = self._failed.get(path, (None, 0))
             if is_resting and (stamp != failed_stamp or tries < MAX_TRIES):
                 ready.append(path)
-        self._given.update(ready)
+        self._given.update(map(_place, ready))
         return ready
 
     def could_not_read(self, path: Path) -> bool:
@@ -71,21 +74,27 @@ class FolderWatch:
         failed_stamp, tries = self._failed.get(path, (None, 0))
         tries = tries + 1 if stamp == failed_stamp else 1
         self._failed[path] = (stamp, tries)
-        self._given.discard(path)
+        self._given.discard(_place(path))
         return tries < MAX_TRIES
 
     def _waiting(self) -> list[Path]:
-        found: set[Path] = set()
+        found: dict[str, Path] = {}  # by place: folders may lie in one another and be spelled in two ways
         for folder in self._folders:
             try:
-                found.update(path for path in walk_pictures(folder) if path not in self._given)
+                for path in walk_pictures(folder):
+                    if (place := _place(path)) not in self._given:
+                        found.setdefault(place, path)
             except DatasetError as error:  # a disk that was taken out may come back
                 if folder not in self._missing:
                     logger.warning("%s Still watching it.", error)
                 self._missing.add(folder)
             else:
                 self._missing.discard(folder)
-        return sorted(found, key=natural_order)
+        return sorted(found.values(), key=natural_order)
+
+
+def _place(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  it does not follow links
 
 
 def _stamp(path: Path) -> Stamp | None:
