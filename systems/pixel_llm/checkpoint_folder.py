@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_hint
+from systems.pixel_llm.whole_folder import OLD_PREFIX
 
 __all__ = [
-    "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OLD_PREFIX", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
+    "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
     "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
     "is_checkpoint_folder", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
     "verify_files", "write_manifest",
@@ -36,8 +37,6 @@ MANIFEST_FILE = "MANIFEST.json"
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_STATE_FILE = "training_state.json"
-OLD_PREFIX = ".old-"
-"""A checkpoint that is being replaced waits under this prefix; where its name is missing, it is the checkpoint."""
 
 MetricMode = Literal["min", "max"]
 

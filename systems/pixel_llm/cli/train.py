@@ -33,6 +33,7 @@ from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.evaluation.cider import FEW_PICTURES, caveat
+from systems.pixel_llm.evaluation.data_record import DataRecord, write_data_record
 from systems.pixel_llm.evaluation.validation_scorer import ValidationScorer
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -74,6 +75,7 @@ def run(command: TrainCommand) -> int:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
     write_options(folder, command)
+    write_data_record(record_of(command.data, sides), folder.path)
     logger.info(
         "%s parameters on %s, %s; %s pictures to train on%s, %s to validate on; run folder %s",
         f"{sum(parameter.numel() for parameter in model.parameters()):,}", device, trainer.precision,
@@ -150,6 +152,19 @@ def read_data(command: TrainCommand, cache: ScanCache | None = None) -> Sides:
     if not sides.is_held_back:
         check_sides(sides)
     return sides
+
+
+def record_of(data: Sequence[Path], sides: Sides) -> DataRecord:
+    """The data of the run in names and numbers."""
+    return DataRecord(
+        folders=tuple(folder.resolve().name for folder in data),
+        num_train_pictures=len(sides.train),
+        num_train_captions=len(sides.train.captions),
+        num_validation_pictures=len(sides.validation),
+        num_validation_captions=len(sides.validation.captions),
+        is_held_back=sides.is_held_back,
+        is_divided_by_looks=sides.is_divided_by_looks,
+    )
 
 
 def check_sides(sides: Sides) -> None:

@@ -6,10 +6,19 @@ from systems.pixel_llm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from systems.pixel_llm.inference.captioner import Captioner
+    from systems.pixel_llm.inference.export import ExportedModel, export_model
     from systems.pixel_llm.inference.find import find_checkpoint
     from systems.pixel_llm.inference.picture_files import CaptionedPicture, UnreadPicture, caption_files
 
-__all__ = ["CaptionedPicture", "Captioner", "UnreadPicture", "caption_files", "find_checkpoint"]
+__all__ = [
+    "CaptionedPicture",
+    "Captioner",
+    "ExportedModel",
+    "UnreadPicture",
+    "caption_files",
+    "export_model",
+    "find_checkpoint",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -18,6 +27,8 @@ __getattr__, __dir__ = lazy_names(
         "UnreadPicture": "systems.pixel_llm.inference.picture_files",
         "caption_files": "systems.pixel_llm.inference.picture_files",
         "Captioner": "systems.pixel_llm.inference.captioner",
+        "ExportedModel": "systems.pixel_llm.inference.export",
+        "export_model": "systems.pixel_llm.inference.export",
         "find_checkpoint": "systems.pixel_llm.inference.find",
     },
 )

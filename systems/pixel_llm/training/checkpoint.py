@@ -39,7 +39,8 @@ from systems.pixel_llm.training.checkpoint_contents import (
     write_model,
     write_training_state,
 )
-from systems.pixel_llm.training.durable import clear_leftovers, discard_folder, durable_folder
+from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.whole_folder import discard_folder
 
 __all__ = ["CheckpointManager"]
 
