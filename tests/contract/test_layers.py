@@ -36,13 +36,21 @@ WITHOUT_TORCH = [
     "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
+    *[f"evaluation/{name}.py" for name in ("bootstrap", "chrf", "meteor", "java_scores", "clip_score")],
+    "evaluation/optional_scores.py",
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
     "cli/caption_options.py",
     *["cli/main.py", "cli/options.py", "cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""
-EXTRAS = {"data/readers/parquet_table.py": "pyarrow", "data/turbo_jpeg.py": "simplejpeg"}
+EXTRAS = {
+    "data/readers/parquet_table.py": "pyarrow",
+    "data/turbo_jpeg.py": "simplejpeg",
+    "evaluation/chrf.py": "sacrebleu",
+    "evaluation/clip_score.py": "transformers",
+    "evaluation/java_scores.py": "pycocoevalcap",
+}
 """The one file that imports what an extra installs."""
 
 
