@@ -238,6 +238,13 @@ def test_an_evaluation_is_not_overwritten_unasked(pixel_llm, trained_run):
     assert scores.read_bytes() != before
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_captioning(pixel_llm, trained_run):
+    ended = pixel_llm("evaluate", trained_run, "--out", trained_run / "options.toml" / "out", QUICK)
+    assert (ended.status, ended.out) == (1, "")
+    assert "options.toml/out cannot be made" in ended.err
+    assert "Captioning" not in ended.err
+
+
 def test_document_frequencies_from_a_file(pixel_llm, trained_run, pictures):
     first = pixel_llm(
         "evaluate", trained_run, pictures, "--out", "a", "--write-document-frequencies", "df.json", QUICK

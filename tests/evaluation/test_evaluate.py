@@ -9,6 +9,7 @@ from PIL import Image
 
 from systems.pixel_llm.data.samples import Sample, SampleTable, read_samples
 from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.evaluation import evaluate as module
 from systems.pixel_llm.evaluation.evaluate import BEAM_SEARCH, bounded, caption_pictures, evaluate
 from systems.pixel_llm.evaluation.nearest_neighbour import NearestNeighbour, picture_features
 from systems.pixel_llm.evaluation.score import score_captions
@@ -145,6 +146,17 @@ def test_captions_are_no_longer_than_those_of_training(captioner, samples):
     assert bounded(asked, captioner, short) == asked
     assert bounded(BEAM_SEARCH, captioner, None) == BEAM_SEARCH
     assert bounded(GenerationOptions(min_length=6), captioner, short).max_length == 7
+
+
+def test_a_model_that_is_not_above_a_baseline_is_told(captioner, samples, monkeypatch):
+    monkeypatch.setattr(module, "FEW_PICTURES", 10)
+    result = evaluate(captioner, samples, **NAMED, train=samples, num_workers=0)
+    told = [each for each in result.caveats if each.startswith("By CIDEr-D")]
+    # Pictures looked up among themselves say what is said of them; the model has learned nothing.
+    assert any("below the caption of the most similar picture (0.000 against" in each for each in told)
+    monkeypatch.setattr(module, "FEW_PICTURES", 11)
+    result = evaluate(captioner, samples, **NAMED, train=samples, num_workers=0)
+    assert not any(each.startswith("By CIDEr-D") for each in result.caveats)
 
 
 def test_a_real_folder(captioner, tiny_picture_folder):

@@ -5,6 +5,7 @@ are captioned by another run, or taken from an earlier evaluation, and the two a
 """
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,9 @@ def _out(options: EvaluateOptions, data: EvaluatedData) -> Path:
         out = folder.path / "evaluation" / data.name
     if out.exists() and not out.is_dir():
         raise PixelLLMError(f"--out {out} is a file. Name a folder.")
+    there = next(each for each in (out, *out.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):  # not to be found out after an hour of captioning
+        raise PixelLLMError(f"{out} cannot be made: {there} cannot be written to. Name another folder with --out.")
     if not options.overwrite:
         for name in (SCORES_FILE, CAPTIONS_FILE):
             if (out / name).exists():

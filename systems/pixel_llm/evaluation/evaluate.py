@@ -19,7 +19,7 @@ from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.errors import DatasetError
-from systems.pixel_llm.evaluation.cider import DocumentFrequencies, caveat
+from systems.pixel_llm.evaluation.cider import FEW_PICTURES, DocumentFrequencies, caveat
 from systems.pixel_llm.evaluation.consensus import best_constant_caption, central_captions
 from systems.pixel_llm.evaluation.diversity import Diversity, diversity
 from systems.pixel_llm.evaluation.human_line import human_line
@@ -129,17 +129,18 @@ def evaluate(
         baselines["constant"] = _constant_row(captioned, train, frequencies)
     if neighbour is not None:
         baselines["nearest"] = _nearest_row(captioned, neighbour, frequencies)
+    model = ScoreRow(label="model", scores=tuple(scores.scores()))
     return EvaluationResult(
         run=run, checkpoint=checkpoint, data=tuple(data), split=split,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         generation=asdict(generation),
         pictures=_picture_results(captioned, scores.cider_d.tolist()),
-        scores=tuple(scores.scores()),
+        scores=model.scores,
         baselines=baselines,
         human=_human(captioned, frequencies, not_computed),
         diversity=_diversity(captioned.captions, train),
         not_computed=not_computed,
-        caveats=_caveats(captioned, frequencies),
+        caveats=(*_caveats(captioned, frequencies), *_not_above(model, baselines, len(captioned.images))),
         skipped=tuple(captioned.skipped),
     )  # fmt: skip
 
@@ -326,4 +327,19 @@ def _caveats(captioned: CaptionedPictures, frequencies: DocumentFrequencies | No
             "Each picture has one reference: scores are far lower than with five, and cannot be compared with "
             "published ones."
         )
+    return tuple(caveats)
+
+
+def _not_above(model: ScoreRow, baselines: dict[str, ScoreRow], num_pictures: int) -> tuple[str, ...]:
+    """What to say where the model's CIDEr-D is not above that of a baseline; of few pictures it would be chance."""
+    score = model.score("CIDEr-D")
+    if num_pictures < FEW_PICTURES or score is None or score.interval is None:
+        return ()
+    told = {"constant": "saying one caption of every picture", "nearest": "the caption of the most similar picture"}
+    caveats = []
+    for name, row in baselines.items():
+        other = row.score("CIDEr-D")
+        if other is not None and other.value >= score.interval[0]:
+            how = "below" if other.value > score.interval[1] else "not surely above"
+            caveats.append(f"By CIDEr-D the model is {how} {told[name]} ({score.value:.3f} against {other.value:.3f}).")
     return tuple(caveats)
