@@ -40,7 +40,7 @@ WITHOUT_TORCH = [
     *[f"evaluation/{name}.py" for name in ("bootstrap", "chrf", "meteor", "java_scores", "clip_score")],
     "evaluation/optional_scores.py",
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
-    *[f"cli/{name}.py" for name in ("main", "options", "evaluate_options", "inspect", "split")],
+    *[f"cli/{name}.py" for name in ("main", "options", "caption_options", "evaluate_options", "inspect", "split")],
     *["data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
