@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from systems.pixel_llm.cli.evaluation_summary import verdict
-from systems.pixel_llm.cli.options import parse_train
+from systems.pixel_llm.cli.options import parse_caption, parse_evaluate, parse_train
 from systems.pixel_llm.cli.train import read_data
+from systems.pixel_llm.evaluation.evaluate import BEAM_SEARCH
 from systems.pixel_llm.evaluation.evaluation_files import read_evaluation
 from systems.pixel_llm.evaluation.score import Difference
+from systems.pixel_llm.models.generation_options import GenerationOptions
 from tests.cli.conftest import TINY
 
 QUICK = ["--num-workers", "0"]
@@ -221,7 +223,9 @@ def test_settings_of_captioning_are_used_and_recorded(pixel_llm, trained_run, pi
     assert ended.status == 0
     result = read_evaluation(Path("out"))
     assert (result.generation["num_beams"], result.generation["max_length"]) == (1, 3)
-    captions = pixel_llm("caption", trained_run, sorted(pictures.glob("*.png")), "--max-length", 3).lines
+    captions = pixel_llm(
+        "caption", trained_run, sorted(pictures.glob("*.png")), "--max-length", 3, "--num-beams", 1
+    ).lines
     assert [each.caption for each in result.pictures] == [line.partition("\t")[2] for line in captions]
     assert all(each.log_probability < 0 for each in result.pictures)
 
@@ -261,13 +265,19 @@ def test_document_frequencies_from_a_file(pixel_llm, trained_run, pictures):
     assert "absent.json cannot be read as document frequencies" in ended.err
 
 
+def test_captions_are_made_as_caption_makes_them():
+    made = parse_caption(["RUN", "PICTURE"]).generation
+    assert parse_evaluate(["RUN"]).generation == made == BEAM_SEARCH
+    assert parse_evaluate(["RUN", "--do-sample"]).generation == GenerationOptions(do_sample=True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--num-return-sequences", "2"], "one is scored"),
         (["--num-pictures", "0"], "num_pictures must be at least 1"),
         (["--num-workers", "-1"], "num_workers must be at least 0"),
-        (["--do-sample"], "choose one"),
+        (["--do-sample", "--num-beams", "3"], "choose one"),
     ],
 )
 def test_options_that_make_no_sense(pixel_llm, trained_run, words, told):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from systems.pixel_llm.cli.caption_options import DEFAULT_NUM_BEAMS
 from systems.pixel_llm.data.options import ReadingOptions
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.generation_options import GenerationOptions
@@ -36,7 +37,7 @@ class EvaluateOptions:
     """Which of the pictures: those in the lists or shards of that name, else what train would hold back or keep. auto:
     val of the run's own data, all of others."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
-    generation: GenerationOptions = field(default_factory=lambda: GenerationOptions(num_beams=5))
+    generation: GenerationOptions = field(default_factory=lambda: GenerationOptions(num_beams=DEFAULT_NUM_BEAMS))
     num_pictures: int | None = None
     """Score so many, evenly spaced. Left out: all."""
     train_data: Path | None = None

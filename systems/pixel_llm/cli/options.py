@@ -283,6 +283,7 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOptions:
     return _parsed(
         EvaluateOptions,
         folders_first(arguments, EvaluateOptions),
+        default=EvaluateOptions(run=tyro.MISSING, generation=default_generation(arguments)),
         config=(OmitArgPrefixes, FlagCreatePairsOff),
     )
 

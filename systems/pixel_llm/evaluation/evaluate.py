@@ -49,8 +49,8 @@ __all__ = [
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many pictures of it are, and of how many."""
 
-BEAM_SEARCH = GenerationOptions(num_beams=5)
-"""How captions are made unless something else is asked for: the best that a model gives without tuning."""
+BEAM_SEARCH = GenerationOptions(num_beams=3)
+"""How captions are made unless something else is asked for: as `pixel-llm caption` makes them."""
 
 MAX_CONSTANT_PICTURES = 2_000
 """Training pictures against which constant captions are tried: a second or two."""
