@@ -26,8 +26,8 @@ def places(path):
 )
 @pytest.mark.parametrize("from_zero", [True, False])
 def test_every_point_and_every_tick_lies_in_the_drawing(values, from_zero):
-    if from_zero and min(values) < 0:
-        pytest.skip("an axis from zero has nothing below it")
+    if from_zero:
+        values = [abs(value) for value in values]  # an axis from zero has nothing below it
     chart = line_chart("loss", [Curve(name="a", points=list(enumerate(values)))], from_zero=from_zero)
     drawn = places(chart.curves[0].path)
     assert len(drawn) == len(values)

@@ -21,8 +21,6 @@ __all__ = [
 
 MAX_STAGES = 8
 NUM_EXAMPLES = 6
-GALLERY_SIDE = 132
-"""Longer side of a picture in the gallery, in pixels: some hundred of them stay below 2 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
