@@ -67,7 +67,12 @@
       pointer.setAttribute("x1", at);
       pointer.setAttribute("x2", at);
       pointer.removeAttribute("visibility");
-      const values = curves.map(({ name }, index) => (curves.length > 1 ? `${name} ${steps[index][1]}` : steps[index][1]));
+      // The curves are measured at different steps: of one that has no value here, the nearest, with its step.
+      const values = curves.map(({ name }, index) => {
+        const [at_step, value] = steps[index];
+        const told = curves.length > 1 ? `${name} ${value}` : `${value}`;
+        return at_step === step ? told : `${told} at ${at_step.toLocaleString("en")}`;
+      });
       readout.textContent = `step ${step.toLocaleString("en")}: ${values.join(", ")}`;
     });
     svg.addEventListener("pointerleave", () => {
