@@ -46,6 +46,11 @@ class Judging:
         """Whether lower or higher is better."""
         return "max" if self.metric_name == "cider_d" else "min"
 
+    @property
+    def history_name(self) -> str:
+        """Where the metric's values are in the run's history."""
+        return {"val_loss": "val_losses", "train_loss": "train_losses"}.get(self.metric_name, self.metric_name)
+
     def is_due(self, num_validations: int, *, is_last: bool) -> bool:
         """Whether captions are scored beside the validation with this number, counted from 1. The last one always."""
         return self.scorer is not None and (is_last or num_validations % self._every == 0)

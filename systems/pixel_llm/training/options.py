@@ -30,11 +30,22 @@ class TrainingOptions:
     optimizer is given to the Trainer, that optimizer's rate is never touched."""
     warmup_fraction: float = 0.05
     """Share of the run over which the learning rate rises from 0 to its peak."""
+    gradient_accumulation_steps: int = 1
+    """Batches a step: their gradients are added up, as if they were one large batch."""
     max_grad_norm: float | None = 1.0
     """Gradients longer than this (Euclidean norm over all parameters) are scaled down to it; None leaves them."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the weights, such as 0.999; it is what is validated, scored and used for
+    captioning. Left out: none."""
+    early_stopping_patience: int | None = None
+    """Stop after so many validations in a row without a better metric. Left out: go on to the end."""
+    early_stopping_min_delta: float = 0.0
+    """With early_stopping_patience: a smaller gain than this counts as none."""
+    max_bad_steps: int = 10
+    """A step whose loss or gradient is no number is passed over; after so many in a row the run stops."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the matrix products; weights and optimizer stay fp32. auto: bf16 where the processor or GPU is
-    fast at it, else fp32."""
+    fast at it, else fp32. fp16, for GPUs without bf16, scales the loss."""
     seed: int = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
     max_steps: int | None = None
@@ -64,7 +75,14 @@ class TrainingOptions:
         self._check_number("seed", is_whole=True, at_least=0)
         self._check_number("score_every", is_whole=True, at_least=0)
         self._check_choice("schedule", ("cosine", "constant", None))
-        self._check_choice("precision", ("auto", "fp32", "bf16"))
+        self._check_number("gradient_accumulation_steps", is_whole=True, at_least=1)
+        self._check_number("max_bad_steps", is_whole=True, at_least=1)
+        self._check_number("early_stopping_min_delta", at_least=0)
+        if self.ema_decay is not None:
+            self._check_number("ema_decay", above=0, below=1)
+        if self.early_stopping_patience is not None:
+            self._check_number("early_stopping_patience", is_whole=True, at_least=1)
+        self._check_choice("precision", ("auto", "fp32", "bf16", "fp16"))
         self._check_choice("metric", ("auto", "val_loss", "cider_d"))
         self._check_choice("progress", ("auto", "bar", "off"))
 

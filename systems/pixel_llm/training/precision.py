@@ -13,7 +13,7 @@ from systems.pixel_llm.errors import ConfigError
 
 __all__ = ["PrecisionName", "autocast_context", "resolve_precision"]
 
-PrecisionName = Literal["fp32", "bf16"]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
 
 
 def resolve_precision(precision: str, device: torch.device) -> PrecisionName:
@@ -24,19 +24,21 @@ def resolve_precision(precision: str, device: torch.device) -> PrecisionName:
     """
     if precision == "fp32":
         return "fp32"
+    if precision == "fp16":
+        return "fp16"
     if precision == "bf16":
         if device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ConfigError("precision='bf16' is not supported by this GPU. Use precision='fp32' or 'auto'.")
         return "bf16"
     if precision != "auto":
-        raise ConfigError(f"precision must be 'auto', 'fp32' or 'bf16', not {precision!r}.")
+        raise ConfigError(f"precision must be 'auto', 'fp32', 'bf16' or 'fp16', not {precision!r}.")
     return "bf16" if _is_fast_at_bf16(device) else "fp32"
 
 
 def autocast_context(precision: PrecisionName, device: torch.device) -> AbstractContextManager[None]:
     """The context in which forward passes run."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    if precision != "fp32":
+        return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
     return nullcontext()
 
 

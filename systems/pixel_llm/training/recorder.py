@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from systems.pixel_llm.data.collate import BadPicture
 from systems.pixel_llm.errors import TrainingError
@@ -28,6 +27,7 @@ from systems.pixel_llm.training.events import (
     ValidationEvent,
 )
 from systems.pixel_llm.training.metrics_log import MetricsLog
+from systems.pixel_llm.training.optimizer_step import StepOutcome
 from systems.pixel_llm.training.progress import LogLines
 from systems.pixel_llm.training.state import TrainState
 
@@ -79,27 +79,25 @@ class RunRecorder:
         self.state.begin_epoch(epoch)
         self._epoch_loss_sum.zero_()
 
-    def add_step(self, loss: Tensor, *, num_tokens: int, num_images: int, num_captions: int) -> None:
-        """Count one optimizer step: `loss` is the detached mean over its `num_tokens` supervised tokens."""
+    def add_step(self, outcome: StepOutcome | None, *, num_batches: int) -> None:
+        """Count one step on so many batches; None where they were empty. A bad one has no loss."""
         state = self.state
-        weighted = loss.double() * num_tokens
-        self._epoch_loss_sum += weighted
-        self._interval_loss_sum += weighted
-        self._interval_tokens += num_tokens
-        self._interval_images += num_images
-        self._interval_captions += num_captions
-        state.epoch_num_tokens += num_tokens
-        state.samples_seen += num_images
-        self.pass_batch()
+        if outcome is not None:
+            self._interval_images += outcome.num_images
+            self._interval_captions += outcome.num_captions
+            state.samples_seen += outcome.num_images
+            if not outcome.is_bad:
+                weighted = outcome.loss.double() * outcome.num_tokens
+                self._epoch_loss_sum += weighted
+                self._interval_loss_sum += weighted
+                self._interval_tokens += outcome.num_tokens
+                state.epoch_num_tokens += outcome.num_tokens
+        state.step += 1
+        state.batch_in_epoch += num_batches
 
     def add_wait(self, seconds: float) -> None:
         """The loop stood still so long for its next batch."""
         self._interval_wait += seconds
-
-    def pass_batch(self) -> None:
-        """Count one batch of the order as done, trained on or empty."""
-        self.state.step += 1
-        self.state.batch_in_epoch += 1
 
     def read_losses(self) -> None:
         """Bring the epoch's loss from the device into the state.

@@ -23,7 +23,7 @@ class TrainState:
     batch_in_epoch: int = 0
     """Batches of the current epoch that are done."""
     step: int = 0
-    """Optimizer steps, counting the batches of which no picture could be read."""
+    """Optimizer steps, counting those passed over: no picture could be read, or the loss was no number."""
     samples_seen: int = 0
     elapsed_seconds: float = 0.0
     """Training and validation, over all resumes."""
@@ -40,6 +40,10 @@ class TrainState:
     epoch_loss_sum: float = 0.0
     """Of the current epoch: the sum over its supervised tokens of their loss, nats."""
     epoch_num_tokens: int = 0
+    batch_parts: int = 1
+    """Into how many parts a batch is divided on its way through the model, since memory ran out with fewer."""
+    bad_steps_in_a_row: int = 0
+    """The last so many steps were passed over, since their loss or gradient was no number."""
     history: History = field(default_factory=_empty_history)
     """`train_losses`: mean over tokens, one an epoch. `val_losses`: one a validation, at the steps `val_steps`.
     `cider_d`: one each time that captions were scored, at the steps `score_steps`."""

@@ -8,7 +8,8 @@ told goes through `recorder.py`.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,28 @@ import torch
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
-from systems.pixel_llm.models import PixelLLM
-from systems.pixel_llm.seeding import derive_seed
-from systems.pixel_llm.tokenizer import TokenBatch
-from systems.pixel_llm.training.batch_content import bad_pictures_of_batch, captions_of_batch, image_index_of_batch
+from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
+from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import CaptionLoss
 from systems.pixel_llm.training.metrics_log import MetricsLog
+from systems.pixel_llm.training.model_place import captioner_in, choose_device
 from systems.pixel_llm.training.optim import learning_rate_factor, make_optimizer, scale_learning_rate
+from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
-from systems.pixel_llm.training.precision import autocast_context, resolve_precision
+from systems.pixel_llm.training.precision import resolve_precision
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import History, TrainState
+from systems.pixel_llm.training.stepping import Stepping
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
+from systems.pixel_llm.training.weight_average import WeightAverage
 
 __all__ = ["Trainer"]
 
@@ -91,8 +95,8 @@ class Trainer:
         for name, value in (("checkpoint_interval", checkpoint_interval), ("log_interval", log_interval)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}.")
-        self._captioner = _captioner_in(model)
-        self.device = _choose_device(device, model)
+        self._captioner = captioner_in(model)
+        self.device = choose_device(device, model)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.loss_fn = CaptionLoss() if loss_fn is None else loss_fn
@@ -104,19 +108,29 @@ class Trainer:
         )
         self.schedule = self.options.schedule or ("cosine" if self._owns_optimizer else None)
         self.precision = resolve_precision(self.options.precision, self.device)
+        optimizer_step = OptimizerStep(
+            model, self.optimizer, self.loss_fn,
+            device=self.device, precision=self.precision, max_grad_norm=self.options.max_grad_norm,
+            seed=self.options.seed,
+        )  # fmt: skip
+        self._average: WeightAverage | None = None
         self.checkpoint_interval = checkpoint_interval
         self.judging = Judging(self.options, scorer, has_validation=val_loader is not None)
         self.checkpoint_manager = CheckpointManager(
             checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode
         )
         self.stop_reason: str | None = None
-        """Why the last `train` ended: epochs, max_steps, max_minutes or interrupted."""
+        """Why the last `train` ended: epochs, max_steps, max_minutes, early_stopping or interrupted."""
 
         self._train_batches = EpochBatches(train_loader, seed=self.options.seed)
         self._val_batches = None
         if val_loader is not None:
             self._val_batches = EpochBatches(val_loader, seed=self.options.seed, beside=train_loader)
         metrics_log = MetricsLog(Path(metrics_file or Path(checkpoint_dir) / "metrics.jsonl"))
+        self._stepping = Stepping(
+            optimizer_step, self._captioner, bad_step_log=BadStepLog(metrics_log.path.with_name(BAD_STEPS_FILE)),
+            max_bad_steps=self.options.max_bad_steps,
+        )  # fmt: skip
         self._recorder = RunRecorder(
             self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval
         )
@@ -169,7 +183,7 @@ class Trainer:
         max_minutes = self.options.max_minutes
         budget = RunBudget(
             num_epochs=num_epochs,
-            steps_per_epoch=self._train_batches.num_batches,
+            steps_per_epoch=self._steps_per_epoch,
             max_steps=self.options.max_steps,
             max_seconds=None if max_minutes is None else 60 * max_minutes,
         )
@@ -201,8 +215,11 @@ class Trainer:
             while (reason := self._end_reason()) is None:
                 self._train_epoch(self.state.epoch)
             self._finish(reason)
-        except TrainingError:
-            raise  # what is in the weights now is not worth keeping
+        except TrainingError as error:
+            # What is in the weights now is not worth keeping.
+            latest = self.checkpoint_manager.latest()
+            kept = "No checkpoint was saved yet." if latest is None else f"The last good checkpoint is {latest.path}."
+            raise TrainingError(f"{error} {kept}") from error
         except Exception:
             self._save_before_raising()
             raise
@@ -221,11 +238,8 @@ class Trainer:
             self._recorder.start_clock()
         self.model.train()
         batches = self._train_batches.epoch(epoch, start=state.batch_in_epoch)
-        while (batch := self._next_batch(batches)) is not None:
-            if captions_of_batch(batch):
-                self.train_step(batch)
-            else:
-                self._recorder.pass_batch()
+        while step_batches := self._next_batches(batches):
+            self._take_step(step_batches)
             self._recorder.tell_step(learning_rate=self.optimizer.param_groups[0]["lr"])
             self._pause_at_tenths()
             if state.batch_in_epoch != self._train_batches.num_batches and self._end_reason() is not None:
@@ -235,32 +249,28 @@ class Trainer:
         return self._complete_epoch()
 
     def train_step(self, batch: Any) -> Tensor:
-        """One optimizer step on one batch.
+        """One optimizer step on one batch, whatever `gradient_accumulation_steps` is.
 
         Returns:
             The batch's loss before the step, a detached scalar on the device.
         """
+        outcome = self._take_step([batch])
+        return torch.zeros((), device=self.device) if outcome is None else outcome.loss
+
+    def _take_step(self, batches: Sequence[Any]) -> StepOutcome | None:
+        """One optimizer step on the batches together; None where they hold no caption."""
         self._prepare()
-        captions = captions_of_batch(batch)
-        tokens = self._captioner.encode_captions(captions)
         self._set_learning_rate()
-        # Dropout draws from a generator seeded by the step: a resumed run drops what the unbroken one would have.
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derive_seed("step", self.options.seed, self.state.step))
-            loss = self._loss(batch, tokens)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        if self.options.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
-        self.optimizer.step()
-        loss = loss.detach()
-        self._recorder.add_step(
-            loss, num_tokens=len(tokens.supervised), num_images=len(batch["images"]), num_captions=len(captions)
-        )
-        return loss
+        outcome = self._stepping.take(batches, self.state)
+        if outcome is not None and not outcome.is_bad and self._average is not None:
+            self._average.update()
+        self._recorder.add_step(outcome, num_batches=len(batches))
+        return outcome
 
     def validate(self) -> float | None:
         """Mean loss over all tokens of `val_loader`, in nats: the same for every batch size and order.
+
+        With `ema_decay` it is that of the averaged weights.
 
         Returns:
             None where there is no `val_loader`, a stop was requested before the end, or no picture could be read.
@@ -268,33 +278,10 @@ class Trainer:
         if self._val_batches is None:
             return None
         self._prepare()
-        was_training = self.model.training
-        self.model.eval()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        num_tokens = 0
-        try:
-            with torch.no_grad():
-                batches = self._val_batches.epoch(0)
-                while (batch := self._next_batch(batches)) is not None:
-                    if self._is_stop_requested:
-                        break
-                    if captions := captions_of_batch(batch):
-                        tokens = self._captioner.encode_captions(captions)
-                        loss_sum += self._loss(batch, tokens).double() * len(tokens.supervised)
-                        num_tokens += len(tokens.supervised)
-        finally:
-            self.model.train(was_training)
-        return None if self._is_stop_requested or num_tokens == 0 else loss_sum.item() / num_tokens
-
-    def _loss(self, batch: Any, tokens: TokenBatch) -> Tensor:
-        """The mean loss over the supervised positions of one batch; logits are computed only there."""
-        tokens = tokens.to(self.device)
-        images = batch["images"].to(self.device, non_blocking=True)
-        image_index = image_index_of_batch(batch)
-        which = {} if image_index is None else {"image_index": image_index.to(self.device, non_blocking=True)}
-        with autocast_context(self.precision, self.device):
-            predictions = self.model(images, tokens.input_ids, positions=tokens.supervised, **which)
-        return self.loss_fn(predictions.float(), tokens.targets.flatten()[tokens.supervised])
+        with self._averaged_weights():
+            return self._stepping.mean_loss(
+                self._fetched(self._val_batches.epoch(0)), self.state, is_stopped=lambda: self._is_stop_requested
+            )
 
     # --- what a person asks for ---------------------------------------------------------------------------------------
 
@@ -312,7 +299,7 @@ class Trainer:
         manager.protect(info["name"])
         saved = info["training_state"]
         if saved is None:  # saved by hand: its epoch number is all there is
-            steps_per_epoch = self._train_batches.num_batches or 0
+            steps_per_epoch = self._steps_per_epoch or 0
             self._recorder.adopt(TrainState(epoch=info["epoch"], step=info["epoch"] * steps_per_epoch))
         else:
             self._recorder.adopt(TrainState.from_dict(saved["state"]))
@@ -351,6 +338,8 @@ class Trainer:
         if self._is_prepared:
             return
         prepare_vocabulary(self._captioner, self.train_loader, self.optimizer)
+        if self.options.ema_decay is not None and self._average is None:
+            self._average = WeightAverage(self._captioner, decay=self.options.ema_decay)
         preprocessing = getattr(getattr(self.train_loader, "dataset", None), "preprocessing", None)
         if preprocessing is not None:
             self._captioner.preprocessing = preprocessing
@@ -378,8 +367,43 @@ class Trainer:
         self._recorder.tell_bad_pictures(bad_pictures_of_batch(batch))
         return batch
 
+    def _fetched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches, with the waits for them measured and what could not be read told."""
+        while (batch := self._next_batch(batches)) is not None:
+            yield batch
+
+    def _next_batches(self, batches: Iterator[Any]) -> list[Any]:
+        """The batches of the next step; none at the epoch's end, or where a stop came before they were all there."""
+        found: list[Any] = []
+        while len(found) < self.options.gradient_accumulation_steps:
+            if (batch := self._next_batch(batches)) is None:
+                return [] if self._is_stop_requested else found
+            found.append(batch)
+        return found
+
+    @property
+    def _steps_per_epoch(self) -> int | None:
+        """The last step of an epoch takes what batches are left."""
+        num_batches = self._train_batches.num_batches
+        return None if num_batches is None else -(-num_batches // self.options.gradient_accumulation_steps)
+
+    def _averaged_weights(self) -> AbstractContextManager[None]:
+        """The averaged weights in use, where they are kept."""
+        return nullcontext() if self._average is None else self._average.in_use()
+
     def _end_reason(self) -> str | None:
-        return "interrupted" if self._is_stop_requested else self._recorder.end_reason()
+        if self._is_stop_requested:
+            return "interrupted"
+        return self._recorder.end_reason() or ("early_stopping" if self._is_out_of_patience() else None)
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.options.early_stopping_patience
+        return patience is not None and is_out_of_patience(
+            self.state.history[self.judging.history_name],
+            mode=self.judging.metric_mode,
+            patience=patience,
+            min_delta=self.options.early_stopping_min_delta,
+        )
 
     def _pause_at_tenths(self) -> None:
         """In a run bounded by steps or minutes: validate and save at each tenth of it, as far as time allows."""
@@ -438,15 +462,16 @@ class Trainer:
         scorer, number = self.judging.scorer, len(self.state.history["val_losses"]) + 1
         if scorer is None or not self.judging.is_due(number, is_last=self._end_reason() is not None):
             return {}
-        return scorer(self._captioner, lambda: self._is_stop_requested)
+        with self._averaged_weights():
+            return scorer(self._captioner, lambda: self._is_stop_requested)
 
     def _metric(self, train_loss: float | None) -> float | None:
         """What the checkpoint of this very step is judged by; None where it was not measured at this step."""
         history, name = self.state.history, self.judging.metric_name
         if name == "train_loss":
             return train_loss
-        values, steps = ("val_losses", "val_steps") if name == "val_loss" else (name, "score_steps")
-        return history[values][-1] if history[steps][-1:] == [self.state.step] else None
+        steps = history["val_steps" if name == "val_loss" else "score_steps"]
+        return history[self.judging.history_name][-1] if steps[-1:] == [self.state.step] else None
 
     def _finish(self, reason: str) -> None:
         """The last validation and checkpoint, whatever ended the run."""
@@ -489,26 +514,3 @@ class Trainer:
             self._saved_step = self.state.step
         self._recorder.tell_checkpoint(path)
         return path
-
-
-def _captioner_in(model: nn.Module) -> PixelLLM:
-    """The PixelLLM inside a compiled or distributed wrapper."""
-    inner = model
-    while not isinstance(inner, PixelLLM):
-        wrapped = getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)
-        if not isinstance(wrapped, nn.Module):
-            raise ConfigError(
-                f"Trainer trains a PixelLLM (create_pixel_llm makes one), not a {type(model).__name__}. For other "
-                "models use CheckpointManager, CaptionLoss and MetricsTracker in a loop of your own."
-            )
-        inner = wrapped
-    return inner
-
-
-def _choose_device(device: torch.device | str | None, model: nn.Module) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    current = next(model.parameters()).device
-    if current.type == "cpu" and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return current

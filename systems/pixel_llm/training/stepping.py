@@ -1,0 +1,111 @@
+"""From batches of the loader to steps of the optimizer, and to a validation loss, through what goes wrong on the way.
+
+Where memory runs out, a batch goes through the model in twice as many parts; the gradient stays that of the whole, and
+the state keeps the number, so that a resumed run does the same. A step whose loss or gradient is no number changes
+nothing, is written down, and ends the run where it happens too often in a row.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from systems.pixel_llm.errors import TrainingError
+from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.training.bad_steps import BadStepLog
+from systems.pixel_llm.training.micro_batches import MicroBatch, micro_batches
+from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
+from systems.pixel_llm.training.state import TrainState
+
+__all__ = ["Stepping"]
+
+logger = logging.getLogger(__name__)
+
+
+class Stepping:
+    """Takes the steps of one run, and measures its validation loss.
+
+    Args:
+        optimizer_step: computes and changes.
+        model: whose tokenizer turns captions into ids.
+        bad_step_log: where steps that were passed over are written down.
+        max_bad_steps: so many in a row end the run.
+    """
+
+    def __init__(
+        self, optimizer_step: OptimizerStep, model: PixelLLM, *, bad_step_log: BadStepLog, max_bad_steps: int
+    ) -> None:
+        self._step, self._model = optimizer_step, model
+        self._bad_step_log, self._max_bad_steps = bad_step_log, max_bad_steps
+
+    def take(self, batches: Sequence[Any], state: TrainState) -> StepOutcome | None:
+        """One step on the batches together; None where they hold no caption. `state` tells and keeps what it came to.
+
+        Raises:
+            ConfigError: a batch is not what the loader's collate function should make.
+            TrainingError: memory ran out on a single picture, or it was one bad step too many.
+        """
+        parts = micro_batches(batches, self._model.encode_captions, parts=state.batch_parts)
+        if not parts:
+            return None
+        while True:
+            try:
+                loss = self._step.accumulate(parts, step=state.step)
+                break
+            except torch.OutOfMemoryError as error:
+                self._divide_further(batches, state, error)
+                parts = micro_batches(batches, self._model.encode_captions, parts=state.batch_parts)
+        outcome = self._step.change(loss, parts)
+        if outcome.is_bad:
+            self._note_bad_step(batches, outcome, state)
+        else:
+            state.bad_steps_in_a_row = 0
+        return outcome
+
+    def mean_loss(self, batches: Iterable[Any], state: TrainState, *, is_stopped: Callable[[], bool]) -> float | None:
+        """Mean loss over all tokens of `batches`, without dropout; None where it was stopped, or there is no token."""
+        model = self._step.model
+        was_training = model.training
+        model.eval()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self._step.device)
+        num_tokens = 0
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    if is_stopped():
+                        return None
+                    for part in self._parts_to_look_at(batch, state):
+                        loss_sum += self._step.loss(part).double() * part.num_tokens
+                        num_tokens += part.num_tokens
+        finally:
+            model.train(was_training)
+        return None if is_stopped() or num_tokens == 0 else loss_sum.item() / num_tokens
+
+    def _parts_to_look_at(self, batch: Any, state: TrainState) -> list[MicroBatch]:
+        return micro_batches([batch], self._model.encode_captions, parts=state.batch_parts)
+
+    def _divide_further(self, batches: Sequence[Any], state: TrainState, error: torch.OutOfMemoryError) -> None:
+        """Twice as many parts a batch, for good."""
+        if state.batch_parts >= max(len(batch["images"]) for batch in batches):
+            raise TrainingError(
+                "Memory ran out on a single picture. Choose a smaller image_size or model, gradient_checkpointing or "
+                f"precision='bf16'. ({str(error).strip().splitlines()[0]})"
+            ) from error
+        state.batch_parts *= 2
+        self._step.release_memory()
+        logger.warning(
+            "Memory ran out at step %d: from here on each batch goes through the model in %d parts. The gradient stays "
+            "that of the whole batch; a smaller batch_size with more gradient_accumulation_steps does the same.",
+            state.step, state.batch_parts,
+        )  # fmt: skip
+
+    def _note_bad_step(self, batches: Sequence[Any], outcome: StepOutcome, state: TrainState) -> None:
+        state.bad_steps_in_a_row += 1
+        self._bad_step_log.add(batches, outcome, step=state.step, epoch=state.epoch)
+        if state.bad_steps_in_a_row >= self._max_bad_steps:
+            raise TrainingError(
+                f"The loss or its gradient was no number {state.bad_steps_in_a_row} times in a row, the last time at "
+                f"step {state.step}: {self._bad_step_log.path} has the batches. Resume from an earlier checkpoint with "
+                "a lower learning_rate, a longer warmup_fraction, or precision='fp32'."
+            )
