@@ -24,7 +24,7 @@ from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_
 from systems.pixel_llm.whole_folder import OLD_PREFIX
 
 __all__ = [
-    "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
+    "AVERAGE_FILE", "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
     "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
     "is_checkpoint_folder", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
     "verify_files", "write_manifest",
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 MANIFEST_FILE = "MANIFEST.json"
 MODEL_FILE = "model.safetensors"
+AVERAGE_FILE = "average.safetensors"
+"""Where there is one, it holds averages of the weights, which caption in their place."""
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_STATE_FILE = "training_state.json"
 

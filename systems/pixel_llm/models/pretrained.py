@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.preprocessing import PREPROCESSING_FILE, Preprocessing
@@ -48,7 +49,10 @@ def save(model: "PixelLLM", folder: Path, *, dtype: torch.dtype | None = None) -
 def load(kind: type["PixelLLM"], folder: Path, *, device: torch.device) -> "PixelLLM":
     """A new model from `folder`, on `device`, in eval mode."""
     config = read_config(folder)
-    weights = _read_weights(folder, device)
+    weights = _read_weights(folder / WEIGHTS_FILE, device)
+    if (folder / AVERAGE_FILE).is_file():
+        # Of training with an average: it captions better, and is what the checkpoint was judged by.
+        weights |= _read_weights(folder / AVERAGE_FILE, device)
     num_layers = config.vision_num_layers + config.text_num_layers
     if num_layers > len(weights):
         raise CheckpointError(
@@ -78,7 +82,7 @@ def load_into(model: "PixelLLM", folder: Path, *, device: torch.device | str | N
             f"{folder} holds a model of other sizes: {'; '.join(clashes)}. Create the model with the saved settings "
             f"({folder / CONFIG_FILE}), or use PixelLLM.from_pretrained."
         )
-    _adopt(model, folder, _read_weights(folder, torch.device(device or "cpu")))
+    _adopt(model, folder, _read_weights(folder / WEIGHTS_FILE, torch.device(device or "cpu")))
 
 
 def read_config(folder: Path) -> PixelLLMConfig:
@@ -105,8 +109,7 @@ def read_config(folder: Path) -> PixelLLMConfig:
         raise CheckpointError(f"{path}: not a readable config ({error}).") from error
 
 
-def _read_weights(folder: Path, device: torch.device) -> dict[str, Tensor]:
-    path = folder / WEIGHTS_FILE
+def _read_weights(path: Path, device: torch.device) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = load_file(path, device=str(device))
     except (OSError, SafetensorError) as error:

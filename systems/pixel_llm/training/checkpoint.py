@@ -8,7 +8,7 @@ What stands in the files is the business of `checkpoint_contents.py`; `docs/chec
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.training.checkpoint_contents import (
     prepare_model,
     prepare_optimizer,
+    read_average,
     read_training_state,
     unwrapped,
+    write_average,
     write_model,
     write_training_state,
 )
@@ -86,6 +88,7 @@ class CheckpointManager:
         metric_name: str | None = None,
         keep: bool = False,
         training_state: dict[str, Any] | None = None,
+        average: Mapping[str, Tensor] | None = None,
     ) -> Path:
         """Save a checkpoint, on the disk when this returns, and prune others.
 
@@ -100,6 +103,7 @@ class CheckpointManager:
             metric_name: what that number is; best is looked for among those of the same name as the newest.
             keep: never prune this one.
             training_state: what else a resume needs: dicts, lists, tuples, numbers, strings.
+            average: averaged weights by the names of the parameters, which will caption in place of the weights.
 
         Returns:
             The checkpoint's folder.
@@ -117,6 +121,8 @@ class CheckpointManager:
             sequence = scan_checkpoints(folder).last_sequence + 1
             with durable_folder(folder, checkpoint_name) as working:
                 write_model(model, working)
+                if average is not None:
+                    write_average(average, working)
                 write_training_state(working, model, optimizer, training_state=training_state)
                 write_manifest(
                     working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
@@ -164,8 +170,8 @@ class CheckpointManager:
             device: where the weights are read to on their way into the model; the CPU if None.
 
         Returns:
-            `{"name", "path", "epoch", "metric", "sequence", "training_state", "skipped"}`: `training_state` is what
-            `save` was given, `skipped` the names of damaged checkpoints passed over (here none).
+            `{"name", "path", "epoch", "metric", "sequence", "training_state", "average", "skipped"}`: `training_state`
+            and `average` are what `save` was given, `skipped` the names of damaged checkpoints passed over (here none).
 
         Raises:
             ConfigError: the name or the device cannot be used.
@@ -254,6 +260,7 @@ class CheckpointManager:
         """Check all that is in a verified folder, then let model and optimizer take it."""
         model = unwrapped(model)
         training_state, saved_optimizer = read_training_state(record.path)
+        average = read_average(record.path)
         actions = [prepare_model(model, record.path, _usable_device(device))]
         if optimizer is not None:
             actions.append(prepare_optimizer(optimizer, model, record.path, saved_optimizer))
@@ -266,6 +273,7 @@ class CheckpointManager:
             "metric": record.metric,
             "sequence": record.sequence,
             "training_state": training_state,
+            "average": average,
             "skipped": skipped,
         }
 

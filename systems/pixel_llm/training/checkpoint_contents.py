@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from systems.pixel_llm.checkpoint_folder import MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
+from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
 from systems.pixel_llm.errors import CheckpointError
 from systems.pixel_llm.training.state_codec import decode_state, encode_state
 
 __all__ = [
-    "FolderModel", "prepare_model", "prepare_optimizer", "read_training_state", "unwrapped", "write_model",
-    "write_training_state",
+    "FolderModel", "prepare_model", "prepare_optimizer", "read_average", "read_training_state", "unwrapped",
+    "write_average", "write_model", "write_training_state",
 ]  # fmt: skip
 
 _ALIASES = "aliases"
@@ -86,6 +86,15 @@ def write_model(model: nn.Module, folder: Path) -> None:
         else:
             aliases[name] = first_name
     _write_tensors(folder / MODEL_FILE, tensors, metadata={_ALIASES: json.dumps(aliases)} if aliases else {})
+
+
+def write_average(average: Mapping[str, Tensor], folder: Path) -> None:
+    """Write averaged weights, by the names of the parameters, into `folder`.
+
+    Raises:
+        OSError, SafetensorError: the disk is full or failing.
+    """
+    _write_tensors(folder / AVERAGE_FILE, average, metadata={})
 
 
 def write_training_state(
@@ -209,6 +218,17 @@ def _read_tensors(path: Path, device: torch.device | None) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: no readable file of tensors ({error}). Choose another checkpoint.") from error
+
+
+def read_average(folder: Path) -> dict[str, Tensor] | None:
+    """The averaged weights in `folder`, by the names of the parameters; None where there are none.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    path = folder / AVERAGE_FILE
+    # Copied, since what was read is still a view of the file, which may be pruned or replaced while this trains.
+    return {name: each.clone() for name, each in _read_tensors(path, None).items()} if path.is_file() else None
 
 
 # --- reading the training state ---------------------------------------------------------------------------------------

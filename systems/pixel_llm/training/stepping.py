@@ -39,6 +39,11 @@ class Stepping:
         self._step, self._model = optimizer_step, model
         self._bad_step_log, self._max_bad_steps = bad_step_log, max_bad_steps
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss in fp16; its state is part of the run's."""
+        return self._step.scaler
+
     def take(self, batches: Sequence[Any], state: TrainState) -> StepOutcome | None:
         """One step on the batches together; None where they hold no caption. `state` tells and keeps what it came to.
 

@@ -313,8 +313,34 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = self.options.learning_rate
                 group["weight_decay"] = self.options.weight_decay if group["weight_decay"] > 0 else 0.0
+        self._adopt_average(info)
+        if (scaler := self._stepping.scaler) is not None and saved is not None and saved.get("scaler") is not None:
+            scaler.load_state_dict(saved["scaler"])
         self._saved_step = self.state.step
         return info
+
+    def _state_to_save(self) -> dict[str, Any]:
+        """What a resume needs beside weights and optimizer."""
+        scaler, average = self._stepping.scaler, self._average
+        return {
+            "state": self.state.to_dict(),
+            "seed": self.options.seed,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "num_averaged": None if average is None else average.num_updates,
+        }
+
+    def _adopt_average(self, info: dict[str, Any]) -> None:
+        """Go on averaging from the checkpoint's average, or from its weights where it has none."""
+        if self.options.ema_decay is None:
+            if info["average"] is not None:
+                logger.warning(
+                    "The checkpoint holds averaged weights, and this run keeps none: give ema_decay to go on with them."
+                )
+            return
+        self._average = WeightAverage(self._captioner, decay=self.options.ema_decay)
+        if info["average"] is not None:
+            num_updates = (info["training_state"] or {}).get("num_averaged") or 0
+            self._average.load(info["average"], num_updates=num_updates)
 
     def request_stop(self) -> None:
         """Ask `train` to finish its step, save and return; asked before, it returns at once.
@@ -508,7 +534,8 @@ class Trainer:
             metric=None if keep else self._metric(train_loss),
             metric_name=self.judging.metric_name,
             keep=keep,
-            training_state={"state": self.state.to_dict(), "seed": self.options.seed},
+            training_state=self._state_to_save(),
+            average=None if self._average is None else self._average.tensors,
         )
         if not keep:  # a checkpoint by hand does not stand in for the run's own, which has a metric
             self._saved_step = self.state.step
