@@ -32,9 +32,14 @@ def test_in_use_it_is_the_model_and_afterwards_not(tiny_model):
     before = [parameter.detach().clone() for parameter in parameters]
     for tensor in average.tensors.values():
         tensor.zero_()
-    with pytest.raises(RuntimeError, match="stop"), average.in_use():
-        assert all(bool((parameter == 0).all()) for parameter in model.parameters())
-        raise RuntimeError("stop")
+
+    def fail_in_use():
+        with average.in_use():
+            assert all(bool((parameter == 0).all()) for parameter in model.parameters())
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_in_use()
     assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before, strict=True))
 

@@ -73,7 +73,9 @@ class OptimizerStep:
         which = {} if part.image_index is None else {"image_index": part.image_index}
         with autocast_context(self.precision, self.device):
             predictions = self.model(part.images, part.tokens.input_ids, positions=part.tokens.supervised, **which)
-        loss: Tensor = self._loss_fn(predictions.float(), part.tokens.targets.flatten()[part.tokens.supervised])
+        # At least fp32: in fewer digits a softmax over thousands of tokens is a guess.
+        predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+        loss: Tensor = self._loss_fn(predictions, part.tokens.targets.flatten()[part.tokens.supervised])
         return loss
 
     def accumulate(self, parts: Sequence[MicroBatch], *, step: int) -> Tensor:
@@ -83,7 +85,7 @@ class OptimizerStep:
         """
         num_tokens = sum(part.num_tokens for part in parts)
         self._optimizer.zero_grad(set_to_none=True)
-        loss_sum = torch.zeros((), device=self.device)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed("step", self._seed, step))
             for part in parts:
@@ -91,7 +93,7 @@ class OptimizerStep:
                 if len(parts) > 1:
                     loss = loss * (part.num_tokens / num_tokens)
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-                loss_sum += loss.detach()
+                loss_sum += loss.detach().double()
         return loss_sum
 
     def change(self, loss: Tensor, parts: Sequence[MicroBatch]) -> StepOutcome:
