@@ -122,7 +122,7 @@ def test_the_settings_of_generate_pass_through(captioner, paths):
     assert all(len(caption.encode()) <= 3 for caption in short)
     with pytest.raises(ConfigError, match="max_length"):
         captioner.caption(paths, max_length=13)
-    with pytest.raises(ConfigError, match="max_lenght.*max_length"):
+    with pytest.raises(ConfigError, match=r"max_lenght.*max_length"):
         captioner.caption(paths, max_lenght=5)
 
 

@@ -63,12 +63,13 @@ def search_beams(
         own, token = continued.own.gather(1, chosen), continued.token.gather(1, chosen)
         captions.select((first_rows[:, None] + continued.beam.gather(1, chosen)).flatten())
         captions.append(token.flatten())
+        if options.early_stopping:
+            is_done |= finished.is_full
         if captions.length == max_length:
             finished.add_cut(captions.said, own, scores=(following / scale).masked_fill(is_done[:, None], NEVER))
             break
-        is_done |= finished.is_final(
-            _best_possible(following[:, 0], num_said, max_length - prefix_length, options.length_penalty), options
-        )
+        best_possible = _best_possible(following[:, 0], num_said, max_length - prefix_length, options.length_penalty)
+        is_done |= finished.worst_of(options.num_return_sequences) >= best_possible
         if bool(is_done.all()):
             break
         logits = captions.next_logits()
@@ -129,16 +130,24 @@ class _Finished:
         """Captions [B * num_beams, L] as they stand at the greatest length."""
         self._merge(said.view(*self._scores.shape, -1), own, scores)
 
-    def is_final(self, best_possible: Tensor, options: GenerationOptions) -> Tensor:
-        """[B] whether what will be returned cannot change any more; `best_possible` [B] is what is still to be had."""
-        if options.early_stopping:
-            return self._scores[:, -1] > NEVER
-        return self._scores[:, options.num_return_sequences - 1] >= best_possible
+    @property
+    def is_full(self) -> Tensor:
+        """[B] whether there are `num_beams` already."""
+        return self._scores[:, -1] > NEVER
+
+    def worst_of(self, number: int) -> Tensor:
+        """[B] the score of the last of the `number` best, minus infinity while there are fewer."""
+        return self._scores[:, number - 1]
 
     def best(self, number: int) -> tuple[Tensor, Tensor]:
-        """Ids [B * number, L] and log-probabilities [B * number]."""
-        longest = self._ids.shape[2]
-        return self._ids[:, :number].reshape(-1, longest), self._own[:, :number].reshape(-1)
+        """Ids [B * number, L] and log-probabilities [B * number].
+
+        Where there are fewer captions: `<eos>`, and minus infinity.
+        """
+        is_absent = self._scores == NEVER
+        ids = self._ids.masked_fill(is_absent[:, :, None], self._eos_id)
+        own = self._own.masked_fill(is_absent, NEVER)
+        return ids[:, :number].flatten(0, 1), own[:, :number].flatten()
 
     def _merge(self, ids: Tensor, own: Tensor, scores: Tensor) -> None:
         num_beams = self._scores.shape[1]

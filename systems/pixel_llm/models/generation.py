@@ -44,7 +44,7 @@ class GeneratedIds:
     ids: Tensor
     """[B, n, L], the prefix included; after `<eos>` a caption holds `<eos>`."""
     log_probability: Tensor
-    """[B, n], as in `GeneratedCaption`."""
+    """[B, n], as in `GeneratedCaption`; minus infinity where there are fewer captions than n."""
     prefix_length: int
     """Tokens of the prefix."""
 

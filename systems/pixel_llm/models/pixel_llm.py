@@ -5,6 +5,7 @@ given as strings, or as ids where a trainer has encoded them already. The model 
 its pictures were prepared, so that its folder is all that is needed to caption.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,8 @@ class PixelLLM(nn.Module):
         """As `generate`, with the log-probability of each caption.
 
         Returns:
-            Of each of the B pictures its `num_return_sequences` captions, the best first.
+            Of each of the B pictures its `num_return_sequences` captions, the best first. Where a search finds fewer
+            (the settings may leave few things to say), empty ones of log-probability minus infinity fill the places.
         """
         options = (options or GenerationOptions()).replaced(**settings)
         # Each module's own mode: a frozen encoder may be in eval mode within a model that trains.
@@ -261,8 +263,9 @@ class PixelLLM(nn.Module):
             captions = []
             for row, log_probability in zip(rows, log_probabilities, strict=True):
                 end = row.index(eos_id) + 1 if eos_id in row else len(row)
+                num_tokens = 0 if log_probability == -math.inf else end - generated.prefix_length
                 text = self.tokenizer.decode(row[:end]).strip()
-                captions.append(GeneratedCaption(text, log_probability, num_tokens=end - generated.prefix_length))
+                captions.append(GeneratedCaption(text, log_probability, num_tokens))
             read.append(captions)
         return read
 
