@@ -18,12 +18,13 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_hint
+from systems.pixel_llm.whole_folder import OLD_PREFIX
 
 __all__ = [
-    "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OLD_PREFIX", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
+    "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
     "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
     "is_checkpoint_folder", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
     "verify_files", "write_manifest",
@@ -36,8 +37,8 @@ MANIFEST_FILE = "MANIFEST.json"
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINING_STATE_FILE = "training_state.json"
-OLD_PREFIX = ".old-"
-"""A checkpoint that is being replaced waits under this prefix; where its name is missing, it is the checkpoint."""
+
+MetricMode = Literal["min", "max"]
 
 _FORMAT_NAME = "pixel-llm checkpoint"
 _MAX_MANIFEST_BYTES = 1 << 20  # a real one has a few hundred
@@ -60,6 +61,10 @@ class CheckpointRecord:
     """Counts the saves into this directory: the higher, the later."""
     keep: bool
     """Never pruned: saved so, or copied or renamed by hand."""
+    metric_name: str | None = None
+    """What the metric is, such as val_loss or cider_d; None where nobody said."""
+    metric_mode: MetricMode = "min"
+    """Whether a lower metric is better, or a higher one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,15 @@ def check_checkpoint_name(name: str) -> None:
 
 
 def write_manifest(
-    folder: Path, name: str, *, sequence: int, epoch: int, metric: float | None, keep: bool
+    folder: Path,
+    name: str,
+    *,
+    sequence: int,
+    epoch: int,
+    metric: float | None,
+    keep: bool,
+    metric_name: str | None = None,
+    metric_mode: MetricMode = "min",
 ) -> dict[str, Any]:
     """Write `folder/MANIFEST.json` over all the files that `folder` holds now, and return its fields.
 
@@ -110,6 +123,8 @@ def write_manifest(
         "sequence": sequence,
         "epoch": epoch,
         "metric": metric,
+        "metric_name": metric_name,
+        "metric_mode": metric_mode,
         "keep": keep,
         "files": files,
     }
@@ -168,6 +183,8 @@ def _are_fields_valid(fields: dict[str, Any]) -> bool:
         and fields["version"] >= 1
         and isinstance(fields.get("name"), str)
         and isinstance(fields.get("keep"), bool)
+        and isinstance(fields.get("metric_name"), str | None)
+        and fields.get("metric_mode", "min") in ("min", "max")
         and (metric is None or (type(metric) in (int, float) and math.isfinite(metric)))
         and isinstance(files, dict)
         and all(_is_file_entry_valid(name, entry) for name, entry in files.items())
@@ -260,6 +277,8 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
                 metric=manifest["metric"],
                 sequence=manifest["sequence"],
                 keep=manifest["keep"] or manifest["name"] != name,
+                metric_name=manifest.get("metric_name"),
+                metric_mode=manifest.get("metric_mode", "min"),
             )
         )
     records.sort(key=lambda record: (record.sequence, record.name))
@@ -311,25 +330,30 @@ def _checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
 # --- which one to take ------------------------------------------------------------------------------------------------
 
 
-def rank_records(records: Iterable[CheckpointRecord], metric_mode: str) -> list[CheckpointRecord]:
-    """Those with a metric, best first; of equals the earliest. `metric_mode` is "min" or "max".
+def rank_records(records: Iterable[CheckpointRecord], metric_mode: str | None = None) -> list[CheckpointRecord]:
+    """Those with the same metric as the newest that has one, best first; of equals the earliest.
+
+    `metric_mode` is "min" or "max"; None takes what that newest one was saved with. Records of another metric, as of a
+    run that was resumed with another one, cannot be compared and are left out.
 
     Raises:
-        ConfigError: `metric_mode` is neither.
+        ConfigError: `metric_mode` is none of these.
     """
-    if metric_mode not in ("min", "max"):
+    if metric_mode not in ("min", "max", None):
         raise ConfigError(f"metric_mode must be 'min' (lower is better) or 'max', not {metric_mode!r}.")
-    sign = 1 if metric_mode == "min" else -1
     measured = [
-        (sign * record.metric, record.sequence, record)
-        for record in records
-        if record.metric is not None and math.isfinite(record.metric)
+        (record.metric, record) for record in records if record.metric is not None and math.isfinite(record.metric)
     ]
-    return [record for *_, record in sorted(measured, key=lambda item: item[:2])]
+    if not measured:
+        return []
+    newest = max((record for _, record in measured), key=lambda record: record.sequence)
+    sign = 1 if (metric_mode or newest.metric_mode) == "min" else -1
+    comparable = [(metric, record) for metric, record in measured if record.metric_name == newest.metric_name]
+    return [record for _, record in sorted(comparable, key=lambda pair: (sign * pair[0], pair[1].sequence))]
 
 
-def best_record(records: Iterable[CheckpointRecord], metric_mode: str) -> CheckpointRecord | None:
-    """The one with the best metric; None where none has one."""
+def best_record(records: Iterable[CheckpointRecord], metric_mode: str | None = None) -> CheckpointRecord | None:
+    """The one with the best metric; None where none has one. `metric_mode` as in `rank_records`."""
     return next(iter(rank_records(records, metric_mode)), None)
 
 

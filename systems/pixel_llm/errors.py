@@ -7,7 +7,15 @@ Layer 0: standard library only.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CheckpointError", "ConfigError", "DatasetError", "PixelLLMError", "TrainingError", "nearest_name_hint"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "NotComputedError",
+    "PixelLLMError",
+    "TrainingError",
+    "nearest_name_hint",
+]
 
 
 class PixelLLMError(Exception):
@@ -24,6 +32,10 @@ class ConfigError(PixelLLMError, ValueError):
 
 class CheckpointError(PixelLLMError):
     """A checkpoint is missing, damaged, or does not fit the model; the message names the folder and the cure."""
+
+
+class NotComputedError(PixelLLMError):
+    """A score cannot be computed here; the message says what to install or to pass."""
 
 
 class TrainingError(PixelLLMError):

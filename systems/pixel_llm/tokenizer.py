@@ -169,9 +169,15 @@ class CaptionTokenizer:
                 spelled += self._spellings[index]
         return spelled.decode("utf-8", errors="replace")
 
+    @property
+    def definition(self) -> str:
+        """The text of `tokenizer.json`; two tokenizers with the same one are the same."""
+        definition: str = self._tokenizer.to_str(pretty=True)
+        return definition
+
     def save(self, folder: Path) -> None:
         """Write `folder/tokenizer.json`, which the `tokenizers` library reads too."""
-        (folder / TOKENIZER_FILE).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+        (folder / TOKENIZER_FILE).write_text(self.definition, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> CaptionTokenizer:

@@ -45,7 +45,7 @@ def test_a_run_leaves_its_files_and_names_them_on_stdout(pixel_llm, pictures):
     run = Path("runs/pictures")
     assert ended.status == 0
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoints", "metrics.jsonl", "options.toml", "samples.png", "training_curve.png",
+        "checkpoints", "data.json", "metrics.jsonl", "options.toml", "samples.png", "training_curve.png",
     ]  # fmt: skip
     assert re.fullmatch(
         r"best validation loss: \d+\.\d{4}\n"

@@ -28,6 +28,7 @@ def flags() -> dict[str, dict[str, object]]:
         "caption": options.parse_caption(["RUN", "PICTURE", *device]),
         "demo": options.parse_demo(device),
         "inspect": options.parse_inspect(["DATA"]),
+        "export": options.parse_export(["RUN", "OUT"]),
         "split": options.parse_split(["DATA", "--out", "OUT"]),
     }
     found: dict[str, dict[str, object]] = {name: dict(flags_of(command)) for name, command in commands.items()}
@@ -44,7 +45,7 @@ def flags_of(command):
         value = getattr(command, each.name)
         if is_dataclass(value):
             yield from flags_of(value)
-        elif each.name in ("data", "pictures") or (each.name == "run" and isinstance(value, Path)):
+        elif each.name in ("data", "pictures") or (each.name in ("run", "out") and isinstance(value, Path)):
             continue  # not flags
         else:
             yield f"--{each.name.replace('_', '-')}", None if each.name == "device" else value

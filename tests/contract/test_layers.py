@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "systems" / "pixel_llm"
 
 LAYERS = {
     **dict.fromkeys(["__init__", "errors", "seeding", "lazy"], 0),
-    **dict.fromkeys(["tokenizer", "preprocessing", "checkpoint_folder", "global_generators"], 1),
+    **dict.fromkeys(["tokenizer", "preprocessing", "checkpoint_folder", "global_generators", "whole_folder"], 1),
     **dict.fromkeys(["data", "models"], 2),
     **dict.fromkeys(["training", "inference"], 3),
     "evaluation": 4,
@@ -31,15 +31,25 @@ FIRST_SIBLING_LAYER = 2
 
 WITHOUT_TORCH = [
     *["__init__.py", "errors.py", "seeding.py", "lazy.py", "preprocessing.py", "checkpoint_folder.py", "tokenizer.py"],
+    "whole_folder.py",
     *["data/__init__.py", "data/options.py", "models/__init__.py", "models/config.py", "inference/__init__.py"],
     "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
+    *[f"evaluation/{name}.py" for name in ("bootstrap", "chrf", "meteor", "java_scores", "clip_score")],
+    "evaluation/optional_scores.py",
+    *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
     *["cli/main.py", "cli/options.py", "cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""
-EXTRAS = {"data/readers/parquet_table.py": "pyarrow", "data/turbo_jpeg.py": "simplejpeg"}
+EXTRAS = {
+    "data/readers/parquet_table.py": "pyarrow",
+    "data/turbo_jpeg.py": "simplejpeg",
+    "evaluation/chrf.py": "sacrebleu",
+    "evaluation/clip_score.py": "transformers",
+    "evaluation/java_scores.py": "pycocoevalcap",
+}
 """The one file that imports what an extra installs."""
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.inference import Captioner, find_checkpoint
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training import CheckpointManager
@@ -59,6 +59,16 @@ def test_a_damaged_best_one_is_passed_over(save, caplog):
         file.truncate(100)
     assert find_checkpoint(run).name == "epoch_1"
     assert "epoch_2" in caplog.text
+
+
+def test_another_than_the_best_can_be_named(save):
+    run = save(epoch_1=3.0, epoch_2=1.0)
+    assert find_checkpoint(run, name="epoch_1") == run / "checkpoints" / "epoch_1"
+    assert find_checkpoint(run / "checkpoints", name="epoch_1") == run / "checkpoints" / "epoch_1"
+    with pytest.raises(CheckpointError, match="Did you mean 'epoch_2'"):
+        find_checkpoint(run, name="epoch_22")
+    with pytest.raises(ConfigError, match="is one model"):
+        find_checkpoint(run / "checkpoints" / "epoch_1", name="epoch_1")
 
 
 def test_a_saved_model_is_meant_itself(model, tmp_path):

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from systems.pixel_llm import whole_folder
 from systems.pixel_llm.checkpoint_folder import list_checkpoints, read_manifest, verify_files, write_manifest
 from systems.pixel_llm.errors import CheckpointError
-from systems.pixel_llm.training import durable
-from systems.pixel_llm.training.durable import clear_leftovers, discard_folder, durable_folder
+from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.whole_folder import discard_folder
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
@@ -117,7 +118,8 @@ KILL_AT_EACH_CALL = """
 import itertools, json, os, shutil, sys
 from pathlib import Path
 from systems.pixel_llm.checkpoint_folder import scan_checkpoints, verify_files, write_manifest
-from systems.pixel_llm.training.durable import clear_leftovers, discard_folder, durable_folder
+from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.whole_folder import discard_folder
 
 def save(directory, name, content, sequence):
     clear_leftovers(directory)
@@ -194,7 +196,7 @@ def test_killed_before_any_call_every_checkpoint_is_good_and_leftovers_go(tmp_pa
 
 def test_leftovers_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path):
     dead, alive, other_host = finished_process_id(), os.getppid(), "00000000"
-    own = durable._hidden_name(".tmp-", "own")
+    own = whole_folder._hidden_name(".tmp-", "own")
     stale = [
         f".tmp-a-{HOST}-{dead}-0123abcd-0",
         f".trash-a-{HOST}-{dead}-0123abcd-1",

@@ -28,12 +28,14 @@ __all__ = [
     "OPTIONS_FILE",
     "CaptionOptions",
     "DemoOptions",
+    "ExportOptions",
     "InspectOptions",
     "RunOptions",
     "SplitOptions",
     "TrainCommand",
     "parse_caption",
     "parse_demo",
+    "parse_export",
     "parse_inspect",
     "parse_split",
     "parse_train",
@@ -194,6 +196,31 @@ class SplitOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write a trained model as a plain folder to keep or give away, with a model card that tells what it is.
+
+    The folder holds what captioning needs: no optimizer, no state of training. It is loaded again and compared before
+    it is there.
+    """
+
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder (its best checkpoint is taken, else the newest), or one checkpoint."""
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """Folder to write. Its name is that of the model."""
+    checkpoint: str | None = None
+    """Name of another checkpoint of RUN to take, such as step_830."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """How the weights are stored. bf16 and fp16 halve the size and round; captioning computes in fp32 all the same."""
+    overwrite: bool = False
+    """Replace OUT, its model card (README.md) too, if it holds an exported model and nothing else."""
+    license: str | None = None
+    """Licence for the model card, as model hubs name it: apache-2.0, cc-by-4.0, other. Left out: the card says that
+    none is given."""
+    language: str | None = None
+    """Language of the captions for the model card, such as en."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions:
     """Learn to caption drawn shapes and say how well it went on shapes never seen."""
 
@@ -276,6 +303,11 @@ def parse_split(arguments: Sequence[str]) -> SplitOptions:
     return _parsed(SplitOptions, arguments, config=(OmitArgPrefixes,))
 
 
+def parse_export(arguments: Sequence[str]) -> ExportOptions:
+    """The command line of `export`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(ExportOptions, arguments, config=(FlagCreatePairsOff,))
+
+
 def parse_demo(arguments: Sequence[str]) -> DemoOptions:
     """The command line of `demo`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(DemoOptions, arguments)
@@ -287,6 +319,7 @@ PROGRAMS: dict[type, str] = {
     CaptionOptions: "pixel-llm caption",
     InspectOptions: "pixel-llm inspect",
     SplitOptions: "pixel-llm split",
+    ExportOptions: "pixel-llm export",
     DemoOptions: "pixel-llm demo",
 }
 

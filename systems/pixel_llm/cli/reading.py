@@ -48,6 +48,11 @@ class Sides:
     """[count] how often each of `train` comes in an epoch; None where each comes once."""
 
     @property
+    def is_divided_by_looks(self) -> bool:
+        """Whether pictures that look the same are on one side."""
+        return self.is_held_back and all(len(reading.samples) <= MAX_LOOKED_AT for reading in self.readings)
+
+    @property
     def num_draws(self) -> int:
         """How many pictures come in an epoch of training."""
         return mean_draws(len(self.train), self.train_weights)

@@ -1,4 +1,5 @@
-"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`.
+"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`,
+and `data.json`, which tells the names and numbers of the data (`evaluation/data_record.py`).
 
 Where pictures could not be read, `bad_pictures.jsonl` lists them.
 """

@@ -32,6 +32,9 @@ from systems.pixel_llm.data.same_pictures import files_on_both_sides
 from systems.pixel_llm.data.samples import SampleTable
 from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
+from systems.pixel_llm.evaluation.cider import FEW_PICTURES, caveat
+from systems.pixel_llm.evaluation.data_record import DataRecord, write_data_record
+from systems.pixel_llm.evaluation.validation_scorer import ValidationScorer
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
@@ -72,6 +75,7 @@ def run(command: TrainCommand) -> int:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
     write_options(folder, command)
+    write_data_record(record_of(command.data, sides), folder.path)
     logger.info(
         "%s parameters on %s, %s; %s pictures to train on%s, %s to validate on; run folder %s",
         f"{sum(parameter.numel() for parameter in model.parameters()):,}", device, trainer.precision,
@@ -148,6 +152,19 @@ def read_data(command: TrainCommand, cache: ScanCache | None = None) -> Sides:
     if not sides.is_held_back:
         check_sides(sides)
     return sides
+
+
+def record_of(data: Sequence[Path], sides: Sides) -> DataRecord:
+    """The data of the run in names and numbers."""
+    return DataRecord(
+        folders=tuple(folder.resolve().name for folder in data),
+        num_train_pictures=len(sides.train),
+        num_train_captions=len(sides.train.captions),
+        num_validation_pictures=len(sides.validation),
+        num_validation_captions=len(sides.validation.captions),
+        is_held_back=sides.is_held_back,
+        is_divided_by_looks=sides.is_divided_by_looks,
+    )
 
 
 def check_sides(sides: Sides) -> None:
@@ -234,8 +251,18 @@ def make_trainer(
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
         callbacks=[bad_pictures, SamplePanel(model, sides.validation)],
+        scorer=make_scorer(sides.validation, metric=command.training.metric),
         options=command.training,
     )
+
+
+def make_scorer(validation: SampleTable, *, metric: str) -> ValidationScorer | None:
+    """What scores captions at validations; None where there are so few pictures that the score would be chance."""
+    if not validation or (metric != "cider_d" and len(validation) < FEW_PICTURES):
+        return None
+    if (warning := caveat(len(validation))) is not None:
+        logger.warning("The best checkpoint is chosen by metric='cider_d'. %s", warning)
+    return ValidationScorer(validation)
 
 
 def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped_by: list[int]) -> None:
@@ -243,6 +270,8 @@ def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped
     history = trainer.get_history()
     if history["val_losses"]:
         print(f"best validation loss: {min(history['val_losses']):.4f}")
+        if history["cider_d"]:
+            print(f"best CIDEr-D on a part of the validation pictures: {max(history['cider_d']):.4f}")
     elif history["train_losses"]:
         print(f"training loss: {history['train_losses'][-1]:.4f}")
     print(f"contact sheet: {folder.samples}")

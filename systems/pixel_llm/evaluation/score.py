@@ -22,18 +22,16 @@ from numpy.typing import NDArray
 
 from systems.pixel_llm import __version__
 from systems.pixel_llm.evaluation.bleu import BleuStatistics, bleu_scores, bleu_statistics
+from systems.pixel_llm.evaluation.bootstrap import draws, percentile_interval
 from systems.pixel_llm.evaluation.cider import SIGMA, DocumentFrequencies, cider
 from systems.pixel_llm.evaluation.ngrams import check_pairs, count_ngrams
 from systems.pixel_llm.evaluation.rouge import BETA, rouge_l
 from systems.pixel_llm.evaluation.words import TOKENIZER, tokenize_captions
 
-__all__ = ["NAMES", "CaptionScores", "Difference", "Score", "compare", "score_captions"]
+__all__ = ["NAMES", "CaptionScores", "Difference", "Score", "compare", "how_many", "score_captions"]
 
 NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 """The scores, in the order of all arrays here."""
-
-_ROWS = 128
-"""Draws at a time: 5 MB for 5,000 pictures."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Score:
 
     name: str
     value: float
-    """0..1, CIDEr-D 0..10."""
+    """0..1, CIDEr-D 0..10, CLIPScore 0..2.5."""
     signature: str
     """Settings, number of pictures and references, tokenisation and library version, joined by `|`."""
     interval: tuple[float, float] | None
@@ -104,7 +102,7 @@ class CaptionScores:
         intervals: list[tuple[float, float] | None] = [None] * len(NAMES)
         if num_draws:
             drawn = _drawn_scores([self], num_draws=num_draws, seed=seed)[0]
-            intervals = [_interval(drawn[:, index]) for index in range(len(NAMES))]
+            intervals = [percentile_interval(drawn[:, index]) for index in range(len(NAMES))]
         return [
             Score(name, float(value), self.signature(name), interval)
             for name, value, interval in zip(NAMES, self.values, intervals, strict=True)
@@ -118,14 +116,13 @@ class CaptionScores:
         """
         if name not in NAMES:
             raise ValueError(f"Expected one of {', '.join(NAMES)}; found {name!r}.")
-        fewest, most = self.references_a_picture
         settings = {
             "BLEU": f"n:{name[-1]}|length:closest",
             "ROUGE": f"beta:{BETA}",
             "CIDEr": f"n:4|sigma:{SIGMA:g}|df:{self.frequencies}",
         }[name.partition("-")[0]]
-        references = str(fewest) if fewest == most else f"{fewest}-{most}"
-        return f"{settings}|pictures:{self.num_pictures}|refs:{references}|tok:{TOKENIZER}|version:{__version__}"
+        counts = f"pictures:{self.num_pictures}|refs:{how_many(self.references_a_picture)}"
+        return f"{settings}|{counts}|tok:{TOKENIZER}|version:{__version__}"
 
     @cached_property
     def _contributions(self) -> NDArray[np.float64]:
@@ -160,6 +157,12 @@ def score_captions(
     )
 
 
+def how_many(fewest_and_most: tuple[int, int]) -> str:
+    """`5`, or `4-6` where they differ: how many references a picture has, for signatures."""
+    fewest, most = fewest_and_most
+    return str(fewest) if fewest == most else f"{fewest}-{most}"
+
+
 def compare(one: CaptionScores, other: CaptionScores, *, num_draws: int = 1000, seed: int = 0) -> list[Difference]:
     """How much higher `one` scores than `other`, for each of NAMES; both of the same pictures in the same order.
 
@@ -178,22 +181,21 @@ def compare(one: CaptionScores, other: CaptionScores, *, num_draws: int = 1000, 
     drawn, found = drawn_one - drawn_other, one.values - other.values
     as_far = (np.abs(drawn - found) >= np.abs(found)).sum(axis=0)
     return [
-        Difference(name, float(found[index]), _interval(drawn[:, index]), float((as_far[index] + 1) / (num_draws + 1)))
+        Difference(
+            name,
+            float(found[index]),
+            percentile_interval(drawn[:, index]),
+            float((as_far[index] + 1) / (num_draws + 1)),
+        )
         for index, name in enumerate(NAMES)
     ]
 
 
 def _drawn_scores(runs: Sequence[CaptionScores], *, num_draws: int, seed: int) -> list[NDArray[np.float64]]:
     """[num_draws, 6] for each run: its scores on pictures drawn with replacement, the same draws for all runs."""
-    if num_draws < 1:
-        raise ValueError(f"Expected num_draws of at least 1; found {num_draws}.")
     num_pictures = runs[0].num_pictures
-    generator = np.random.default_rng(seed)
     scores: list[list[NDArray[np.float64]]] = [[] for _ in runs]
-    for first in range(0, num_draws, _ROWS):
-        rows = min(_ROWS, num_draws - first)
-        drawn = generator.integers(num_pictures, size=(rows, num_pictures))
-        times = np.stack([np.bincount(row, minlength=num_pictures) for row in drawn]).astype(np.float64)
+    for times in draws(num_pictures, num_draws=num_draws, seed=seed):
         for run, parts in zip(runs, scores, strict=True):
             parts.append(_scores_of_sums(times @ run._contributions, num_pictures))
     return [np.concatenate(parts) for parts in scores]
@@ -203,8 +205,3 @@ def _scores_of_sums(sums: NDArray[np.float64], num_pictures: int) -> NDArray[np.
     """[..., 6] scores of [..., 12] summed contributions."""
     bleu = bleu_scores(sums[..., 0:4], sums[..., 4:8], sums[..., 8], sums[..., 9])
     return np.concatenate([bleu, sums[..., 10:] / num_pictures], axis=-1)
-
-
-def _interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)

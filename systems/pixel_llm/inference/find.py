@@ -2,35 +2,42 @@
 
 from pathlib import Path
 
+from systems.pixel_llm import checkpoint_folder
 from systems.pixel_llm.checkpoint_folder import best_record, latest_record, list_checkpoints
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models.pretrained import CONFIG_FILE
 
 __all__ = ["find_checkpoint"]
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path, *, name: str | None = None) -> Path:
     """The model folder that `path` means.
 
     Args:
         path: a model folder (a checkpoint, or what `save_pretrained` wrote), a folder of checkpoints, or a run folder,
-            which holds such a folder as `checkpoints`. Of several checkpoints the best by validation loss is meant,
-            else the newest.
+            which holds such a folder as `checkpoints`. Of several checkpoints the best is meant, by the metric of
+            the run, else the newest.
+        name: the one of several checkpoints that is meant instead.
 
     Raises:
-        CheckpointError: there is no model.
+        CheckpointError: there is no model, or no checkpoint `name`.
+        ConfigError: `name` is given with a single model, or cannot be a checkpoint's name.
     """
     path = Path(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: there is no such folder. Name a run folder or a checkpoint.")
     if (path / CONFIG_FILE).is_file():
+        if name is not None:
+            raise ConfigError(f"{path} is one model: there is no checkpoint {name!r} to choose in it. Name its run.")
         return path
-    for folder in (path / "checkpoints", path):
-        if folder.is_dir():
-            records = list_checkpoints(folder)
-            record = best_record(records, "min") or latest_record(records)
-            if record is not None:
-                return record.path
+    folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
+    for folder in folders:
+        records = list_checkpoints(folder)
+        record = best_record(records) or latest_record(records)
+        if name is not None and records:
+            return checkpoint_folder.find_checkpoint(folder, name)
+        if record is not None:
+            return record.path
     raise CheckpointError(
         f"{path} holds no checkpoint. Name a run folder (runs/...), a folder of checkpoints or one checkpoint."
     )

@@ -271,9 +271,15 @@ class PixelLLM(nn.Module):
 
     # --- disk ---------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config, weights, tokenizer and preprocessing into `folder`; see `models/pretrained.py`."""
-        pretrained.save(self, Path(folder))
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write config, weights, tokenizer and preprocessing into `folder`; see `models/pretrained.py`.
+
+        Args:
+            folder: made if need be.
+            dtype: of the weights in the file, such as torch.bfloat16, for half the size. A model that is loaded from
+                it computes in float32 again. Left out: as they are.
+        """
+        pretrained.save(self, Path(folder), dtype=dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> "PixelLLM":

@@ -1,6 +1,7 @@
 """A model as a folder of four files, nothing executable: config, weights (safetensors), tokenizer, preprocessing."""
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +30,17 @@ EMBEDDING_NAME = "decoder.token_embedding.weight"
 FREE_SETTINGS = ("vocab_size", "dropout", "vision_num_heads", "text_num_heads", "text_embed_dim", "image_size")
 
 
-def save(model: "PixelLLM", folder: Path) -> None:
-    """Write the model's four files into `folder`, which is made if need be."""
+def save(model: "PixelLLM", folder: Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write the model's four files into `folder`, which is made if need be; the weights as `dtype`, if one is given."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"model_type": MODEL_TYPE, **model.config.to_dict()}
     (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    weights = {
+        name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors writes for the owner's eyes only
     model.tokenizer.save(folder)
     model.preprocessing.save(folder)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import (
     CheckpointRecord,
+    MetricMode,
     best_record,
     check_checkpoint_name,
     find_checkpoint,
@@ -38,7 +39,8 @@ from systems.pixel_llm.training.checkpoint_contents import (
     write_model,
     write_training_state,
 )
-from systems.pixel_llm.training.durable import clear_leftovers, discard_folder, durable_folder
+from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.whole_folder import discard_folder
 
 __all__ = ["CheckpointManager"]
 
@@ -68,7 +70,7 @@ class CheckpointManager:
         rank_records([], metric_mode)
         self.checkpoint_dir = Path(checkpoint_dir)
         self.max_checkpoints = max_checkpoints
-        self.metric_mode = metric_mode
+        self.metric_mode: MetricMode = "max" if metric_mode == "max" else "min"
         self._protected: set[str] = set()
 
     # --- saving -------------------------------------------------------------------------------------------------------
@@ -81,6 +83,7 @@ class CheckpointManager:
         epoch: int = 0,
         metric: float | Tensor | None = None,
         *,
+        metric_name: str | None = None,
         keep: bool = False,
         training_state: dict[str, Any] | None = None,
     ) -> Path:
@@ -94,6 +97,7 @@ class CheckpointManager:
             optimizer: its state is saved too.
             epoch: completed epochs.
             metric: what best is judged by; a number that is not finite counts as none.
+            metric_name: what that number is; best is looked for among those of the same name as the newest.
             keep: never prune this one.
             training_state: what else a resume needs: dicts, lists, tuples, numbers, strings.
 
@@ -114,7 +118,10 @@ class CheckpointManager:
             with durable_folder(folder, checkpoint_name) as working:
                 write_model(model, working)
                 write_training_state(working, model, optimizer, training_state=training_state)
-                write_manifest(working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep)
+                write_manifest(
+                    working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
+                    metric_name=metric_name, metric_mode=self.metric_mode,
+                )  # fmt: skip
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
@@ -130,7 +137,7 @@ class CheckpointManager:
     def _prune(self) -> None:
         records = scan_checkpoints(self.checkpoint_dir).records
         ranked = rank_records(records, self.metric_mode)
-        ranked += [record for record in reversed(records) if record.metric is None]
+        ranked += [record for record in reversed(records) if record not in ranked]
         kept = self._protected | {record.name for record in records if record.keep}
         kept |= {record.name for record in (*ranked[: self.max_checkpoints], *records[-_NUM_NEWEST_KEPT:])}
         for record in records:
@@ -173,6 +180,7 @@ class CheckpointManager:
         record = CheckpointRecord(
             name=checkpoint_name, path=path, epoch=manifest["epoch"], metric=manifest["metric"],
             sequence=manifest["sequence"], keep=manifest["keep"],
+            metric_name=manifest.get("metric_name"), metric_mode=manifest.get("metric_mode", "min"),
         )  # fmt: skip
         return self._apply(record, model, optimizer, device, skipped=[])
 

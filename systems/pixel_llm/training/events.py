@@ -4,8 +4,8 @@ The progress bar, the log lines and the command line's sample captions are such 
 Trainer.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
@@ -68,8 +68,10 @@ class ValidationEvent(Event):
     """Validation is done."""
 
     loss: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Of captions, where they were scored beside this validation: `cider_d`."""
     is_best: bool
-    """Lower than every validation loss before."""
+    """Better than every validation before, by the run's metric."""
 
 
 @dataclass(frozen=True, kw_only=True)

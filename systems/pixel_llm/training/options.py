@@ -41,6 +41,11 @@ class TrainingOptions:
     """Stop after this many optimizer steps."""
     max_minutes: float | None = None
     """Stop after this many minutes: one budget for the run over all its resumes. The learning-rate schedule follows."""
+    metric: Literal["auto", "val_loss", "cider_d"] = "auto"
+    """What the best checkpoint is judged by: the loss on the validation data, or CIDEr-D of captions of a part of it.
+    auto: CIDEr-D where captions are scored, else the loss."""
+    score_every: int = 1
+    """Score captions at every so many validations, where there are enough pictures to validate on; 0: never."""
     max_checkpoints: int = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
     progress: Literal["auto", "bar", "off"] = "auto"
@@ -57,8 +62,10 @@ class TrainingOptions:
             self._check_number("max_steps", is_whole=True, at_least=1)
         self._check_number("max_checkpoints", is_whole=True, at_least=1)
         self._check_number("seed", is_whole=True, at_least=0)
+        self._check_number("score_every", is_whole=True, at_least=0)
         self._check_choice("schedule", ("cosine", "constant", None))
         self._check_choice("precision", ("auto", "fp32", "bf16"))
+        self._check_choice("metric", ("auto", "val_loss", "cider_d"))
         self._check_choice("progress", ("auto", "bar", "off"))
 
     def replaced(self, **settings: Any) -> "TrainingOptions":

@@ -32,6 +32,9 @@ __all__ = ["LogLines", "ProgressBar", "format_seconds", "shown_progress"]
 PACKAGE_LOGGER = "systems.pixel_llm"
 TOLD_WAIT_SHARE = 0.1
 """Below this, data are not what a run waits for."""
+SCORE_NAMES = {"cider_d": "CIDEr-D"}
+"""As people write them."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +74,8 @@ class LogLines:
                 f" | {time_left}" if (time_left := _time_left(event)) else "",
             )  # fmt: skip
         elif isinstance(event, ValidationEvent):
-            logger.info("%s | validation loss %.4f%s", _position(event), event.loss, " (best)" if event.is_best else "")
+            best = " (best)" if event.is_best else ""
+            logger.info("%s | validation loss %.4f%s%s", _position(event), event.loss, _scores(event), best)
         elif isinstance(event, EpochEvent):
             logger.info("epoch %d complete | train loss %.4f", event.epoch, event.train_loss)
         elif isinstance(event, BadPictureEvent):
@@ -97,7 +101,7 @@ class ProgressBar:
             redirect_stdout=False,
         )
         self._task = self._progress.add_task(
-            "starting", total=1.0, loss=None, val_loss=None, speed=None, waiting="", left=""
+            "starting", total=1.0, loss=None, val_loss=None, scores="", speed=None, waiting="", left=""
         )
 
     def __enter__(self) -> "ProgressBar":
@@ -115,6 +119,7 @@ class ProgressBar:
             fields |= {"loss": event.loss, "speed": event.images_per_second, "waiting": waiting}
         elif isinstance(event, ValidationEvent):
             fields["val_loss"] = event.loss
+            fields["scores"] = _scores(event)
         elif not isinstance(event, RunStartEvent | RunEndEvent):
             return
         self._progress.update(self._task, completed=event.progress, description=_position(event), **fields)
@@ -128,7 +133,7 @@ class _Figures(ProgressColumn):
         if task.fields["loss"] is not None:
             parts.append(f"loss {task.fields['loss']:.3f}")
         if task.fields["val_loss"] is not None:
-            parts.append(f"val {task.fields['val_loss']:.3f}")
+            parts.append(f"val {task.fields['val_loss']:.3f}{task.fields['scores']}")
         if task.fields["speed"] is not None:
             parts.append(f"{task.fields['speed']:,.0f} images/s")
         if task.fields["waiting"]:
@@ -141,6 +146,11 @@ class _Figures(ProgressColumn):
 def _waiting(share: float | None) -> str:
     """What to say where a good part of the time passes without work."""
     return "" if share is None or share < TOLD_WAIT_SHARE else f"{share:.0%} waiting for data".replace("%", " %")
+
+
+def _scores(event: ValidationEvent) -> str:
+    """The scores of captions, to be put after the loss."""
+    return "".join(f", {SCORE_NAMES.get(name, name)} {score:.3f}" for name, score in event.scores.items())
 
 
 def format_seconds(seconds: float) -> str:

@@ -6,7 +6,7 @@ somebody looks, since reading makes a GPU wait.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -205,15 +205,25 @@ class RunRecorder:
                 self.bad_pictures[bad.path] = bad.reason
                 self._emit(BadPictureEvent, path=bad.path, reason=bad.reason)
 
-    def tell_validation(self, loss: float) -> None:
-        """Validation is done: into the history, the log, and to the callbacks."""
-        state = self.state
-        is_best = loss < min(state.history["val_losses"], default=math.inf)
-        state.history["val_losses"].append(loss)
-        state.history["val_steps"].append(state.step)
+    def tell_validation(self, loss: float, scores: Mapping[str, float], *, metric_name: str) -> None:
+        """Validation is done: into the history, the log, and to the callbacks.
+
+        `scores` are those of captions, if any were made; `metric_name` is what best is judged by.
+        """
+        state, history = self.state, self.state.history
+        if metric_name == "val_loss":
+            is_best = loss < min(history["val_losses"], default=math.inf)
+        else:
+            is_best = metric_name in scores and scores[metric_name] > max(history[metric_name], default=-math.inf)
+        history["val_losses"].append(loss)
+        history["val_steps"].append(state.step)
+        if scores:
+            history["score_steps"].append(state.step)
+        for name, score in scores.items():
+            history.setdefault(name, []).append(score)
         self.tick()
-        self._log("validation", loss=loss)
-        self._emit(ValidationEvent, loss=loss, is_best=is_best)
+        self._log("validation", loss=loss, **({"scores": dict(scores)} if scores else {}))
+        self._emit(ValidationEvent, loss=loss, scores=scores, is_best=is_best)
 
     def tell_epoch(self, *, train_loss: float, val_loss: float | None) -> None:
         """An epoch is complete."""

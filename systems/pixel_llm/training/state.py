@@ -11,7 +11,7 @@ History = dict[str, list[float]]
 
 
 def _empty_history() -> History:
-    return {"train_losses": [], "val_losses": [], "val_steps": []}
+    return {"train_losses": [], "val_losses": [], "val_steps": [], "cider_d": [], "score_steps": []}
 
 
 @dataclass(kw_only=True)
@@ -41,7 +41,8 @@ class TrainState:
     """Of the current epoch: the sum over its supervised tokens of their loss, nats."""
     epoch_num_tokens: int = 0
     history: History = field(default_factory=_empty_history)
-    """`train_losses`: mean over tokens, one an epoch. `val_losses`: one a validation, at the steps `val_steps`."""
+    """`train_losses`: mean over tokens, one an epoch. `val_losses`: one a validation, at the steps `val_steps`.
+    `cider_d`: one each time that captions were scored, at the steps `score_steps`."""
 
     @property
     def mean_epoch_loss(self) -> float | None:
@@ -72,4 +73,6 @@ class TrainState:
                 f"The training state has other fields than this version writes: missing {sorted(names - set(values))}, "
                 f"unknown {sorted(set(values) - names)}. Start a new run with --init-from to keep the weights."
             )
-        return cls(**values)
+        state = cls(**values)
+        state.history = _empty_history() | state.history
+        return state

@@ -8,7 +8,7 @@ told goes through `recorder.py`.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.interruption import deferred_interrupt
+from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import CaptionLoss
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.optim import learning_rate_factor, make_optimizer, scale_learning_rate
@@ -59,6 +60,8 @@ class Trainer:
         log_interval: report every so many steps.
         metrics_file: the log of measurements, one JSON object a line; `checkpoint_dir/metrics.jsonl` if left out.
         callbacks: callables that are given each event of `systems.pixel_llm.training.events`.
+        scorer: scores captions of a few pictures beside validations (`systems.pixel_llm.training.judging.Scorer`); the
+            best checkpoint follows it unless the option `metric` says otherwise.
         options: a `TrainingOptions`; single settings may be given by name instead or on top.
         **settings: the fields of `TrainingOptions`, such as `learning_rate`, `precision`, `seed`, `max_minutes`.
 
@@ -80,6 +83,7 @@ class Trainer:
         *,
         metrics_file: str | Path | None = None,
         callbacks: Iterable[Callback] = (),
+        scorer: Scorer | None = None,
         options: TrainingOptions | None = None,
         **settings: Any,
     ) -> None:
@@ -101,7 +105,10 @@ class Trainer:
         self.schedule = self.options.schedule or ("cosine" if self._owns_optimizer else None)
         self.precision = resolve_precision(self.options.precision, self.device)
         self.checkpoint_interval = checkpoint_interval
-        self.checkpoint_manager = CheckpointManager(checkpoint_dir, max_checkpoints=self.options.max_checkpoints)
+        self.judging = Judging(self.options, scorer, has_validation=val_loader is not None)
+        self.checkpoint_manager = CheckpointManager(
+            checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode
+        )
         self.stop_reason: str | None = None
         """Why the last `train` ended: epochs, max_steps, max_minutes or interrupted."""
 
@@ -142,7 +149,8 @@ class Trainer:
             resume_from: name of a checkpoint in `checkpoint_dir` to continue.
 
         Returns:
-            `{"train_losses": one an epoch, "val_losses": one a validation, "val_steps": the steps of those}`.
+            `{"train_losses": one an epoch, "val_losses": one a validation, "val_steps": the steps of those}`, and where
+            captions were scored "cider_d" and "score_steps" likewise.
 
         Raises:
             ConfigError: no bound is given, or `start_epoch` differs from the checkpoint's epoch.
@@ -407,7 +415,7 @@ class Trainer:
         self.state.is_validation_due = self._val_batches is not None
         val_loss = self._validate_and_record()
         if checkpoint_name is not None:
-            self._save(checkpoint_name, metric=train_loss if self._val_batches is None else val_loss)
+            self._save(checkpoint_name, train_loss=train_loss)
         self._recorder.tick()
         self._recorder.add_pause(self._recorder.clock() - started)
         return val_loss
@@ -415,10 +423,27 @@ class Trainer:
     def _validate_and_record(self) -> float | None:
         self._recorder.read_losses()
         val_loss = self.validate()
-        if val_loss is not None:
-            self.state.is_validation_due = False
-            self._recorder.tell_validation(val_loss)
+        scores = None if val_loss is None else self._score_captions()
+        if val_loss is None or scores is None:
+            return None
+        self.state.is_validation_due = False
+        self._recorder.tell_validation(val_loss, scores, metric_name=self.judging.metric_name)
         return val_loss
+
+    def _score_captions(self) -> Mapping[str, float] | None:
+        """What captions score now, nothing where they are not due; None where a stop was requested meanwhile."""
+        scorer, number = self.judging.scorer, len(self.state.history["val_losses"]) + 1
+        if scorer is None or not self.judging.is_due(number, is_last=self._end_reason() is not None):
+            return {}
+        return scorer(self._captioner, lambda: self._is_stop_requested)
+
+    def _metric(self, train_loss: float | None) -> float | None:
+        """What the checkpoint of this very step is judged by; None where it was not measured at this step."""
+        history, name = self.state.history, self.judging.metric_name
+        if name == "train_loss":
+            return train_loss
+        values, steps = ("val_losses", "val_steps") if name == "val_loss" else (name, "score_steps")
+        return history[values][-1] if history[steps][-1:] == [self.state.step] else None
 
     def _finish(self, reason: str) -> None:
         """The last validation and checkpoint, whatever ended the run."""
@@ -428,12 +453,9 @@ class Trainer:
         if state.step != self._saved_step:
             is_epoch_end = state.batch_in_epoch == 0
             train_loss = state.history["train_losses"][-1] if is_epoch_end else None
-            if state.history["val_steps"][-1:] == [state.step]:  # validated after this very step
-                val_loss: float | None = state.history["val_losses"][-1]
-            else:
-                val_loss = None if reason == "interrupted" else self._validate_and_record()
-            metric = train_loss if self._val_batches is None else val_loss
-            self._save(f"epoch_{state.epoch}" if is_epoch_end else f"step_{state.step}", metric=metric)
+            if reason != "interrupted" and state.history["val_steps"][-1:] != [state.step]:
+                self._validate_and_record()
+            self._save(f"epoch_{state.epoch}" if is_epoch_end else f"step_{state.step}", train_loss=train_loss)
         self._recorder.tell_end(reason)
 
     def _save_before_raising(self) -> None:
@@ -446,7 +468,7 @@ class Trainer:
         except (PixelLLMError, OSError) as error:
             logger.warning("Stopped by an error, and no checkpoint could be saved: %s", error)
 
-    def _save(self, name: str, *, metric: float | None = None, keep: bool = False) -> Path:
+    def _save(self, name: str, *, train_loss: float | None = None, keep: bool = False) -> Path:
         self._recorder.read_losses()
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._recorder.divergence("A weight became infinite or NaN")
@@ -455,7 +477,8 @@ class Trainer:
             model=self.model,
             optimizer=self.optimizer,
             epoch=self.state.epoch,
-            metric=metric,
+            metric=None if keep else self._metric(train_loss),
+            metric_name=self.judging.metric_name,
             keep=keep,
             training_state={"state": self.state.to_dict(), "seed": self.options.seed},
         )
