@@ -24,6 +24,8 @@ class KVCache:
         # One tensor for all blocks' keys and values, so that beams are put in another order by one operation.
         shape = (2 * len(cross_keys_values), batch, num_heads, max_length, head_width)
         self._held = torch.empty(shape, dtype=first_key.dtype, device=first_key.device)
+        # Another order is written beside the old one, and the two change places: fresh memory is slow to touch.
+        self._spare = self._held[:, :0]
 
     @property
     def num_captions(self) -> int:
@@ -32,11 +34,12 @@ class KVCache:
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' keys and values [R, K, T, E] of one block; return those of all positions so far."""
-        end = self.length + key.shape[-2]
+        num_positions = key.shape[-2]
         keys, values = self._held[2 * layer], self._held[2 * layer + 1]
-        keys[:, :, self.length : end] = key
-        values[:, :, self.length : end] = value
-        return keys[:, :, :end], values[:, :, :end]
+        keys.narrow(2, self.length, num_positions).copy_(key)
+        values.narrow(2, self.length, num_positions).copy_(value)
+        end = self.length + num_positions
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def advance(self, num_positions: int) -> None:
         """Count the positions that every block has stored."""
@@ -47,7 +50,9 @@ class KVCache:
 
         Rows stay in the order of their pictures, as many for each.
         """
-        held = self._held[:, :, :, : self.length].index_select(1, rows)
-        if len(rows) != self.num_captions:
-            self._held = self._held.new_empty((self._held.shape[0], len(rows), *self._held.shape[2:]))
-        self._held[:, :, :, : self.length] = held
+        shape = (self._held.shape[0], len(rows), *self._held.shape[2:])
+        if self._spare.shape != shape:
+            self._spare = self._held.new_empty(shape)
+        positions = (..., slice(self.length), slice(None))
+        torch.index_select(self._held[positions], 1, rows, out=self._spare[positions])
+        self._held, self._spare = self._spare, self._held
