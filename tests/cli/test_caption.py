@@ -1,6 +1,7 @@
 """`pixel-llm caption`: one line and one tab a picture, whatever the files are called and whichever cannot be read."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -49,16 +50,18 @@ def test_a_bad_picture_is_told_and_the_others_are_captioned(pixel_llm, trained_r
     good = sorted(pictures.glob("*.png"))[:2]
     bad = pictures / "bad.png"
     bad.write_bytes(good[0].read_bytes()[:80])
+    os.mkfifo("pipe.png")
     ended = pixel_llm(
-        "caption", trained_run, good[0], bad, "absent.png", pictures, good[1], "--batch-size", batch_size
+        "caption", trained_run, good[0], bad, "absent.png", "pipe.png", good[1], "--batch-size", batch_size
     )  # fmt: skip
     assert ended.status == 1
     assert [line.split("\t")[0] for line in ended.lines] == [str(path) for path in good]
     told = ended.err.splitlines()
-    assert len(told) == 3
-    assert "bad.png cannot be decoded" in told[0]
-    assert "absent.png does not exist" in told[1]
-    assert "pictures is a folder" in told[2]
+    assert told[0] == "pixel-llm: 3 pictures could not be captioned:"
+    assert "bad.png cannot be decoded" in told[1]
+    assert "absent.png does not exist" in told[2]
+    assert "pipe.png is not a regular file" in told[3]
+    assert len(told) == 4
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ WITHOUT_TORCH = [
     *[f"evaluation/{name}.py" for name in ("bootstrap", "chrf", "meteor", "java_scores", "clip_score")],
     "evaluation/optional_scores.py",
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
+    "cli/caption_options.py",
     *["cli/main.py", "cli/options.py", "cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
+from systems.pixel_llm.cli.caption_options import CaptionOptions, default_generation
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.help_texts import join_help_lines
 from systems.pixel_llm.cli.settings_file import read_settings
@@ -101,32 +102,6 @@ class TrainCommand:
 
     def __post_init__(self) -> None:
         _check_named(self.data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionOptions:
-    """Caption pictures: prints a line a picture, its path, a tab, the caption."""
-
-    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder (its best checkpoint is taken, else the newest), or one checkpoint."""
-    pictures: Annotated[
-        Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...", help_behavior_hint="(at least one)")
-    ]
-    """Picture files."""
-    device: str | None = None
-    """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
-    batch_size: int = 16
-    """Pictures captioned at once."""
-    max_length: int | None = None
-    """Most tokens of a caption. Left out: as many as the model was trained with."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "max_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}.")
-        if not self.pictures:
-            raise ConfigError("name at least one picture.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +265,12 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
 
 def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     """The command line of `caption`; ends the process, status 2, where it is wrong, and after printing `--help`."""
-    return _parsed(CaptionOptions, arguments)
+    return _parsed(
+        CaptionOptions,
+        folders_first(arguments, CaptionOptions),
+        default=CaptionOptions(run=tyro.MISSING, pictures=tyro.MISSING, generation=default_generation(arguments)),
+        config=(OmitArgPrefixes, FlagCreatePairsOff),
+    )
 
 
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals by which a cluster ends a job: finish the step under way, save a checkpoint, stop."""
+"""Ctrl-C and the signals by which a cluster ends a job: finish what is under way, save it, stop."""
 
 import os
 import signal
@@ -17,10 +17,13 @@ STANDARD_OUTPUTS = (1, 2)  # stdout, stderr
 
 
 @contextmanager
-def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[list[int]]:
+def stop_on_signals(
+    request_stop: Callable[[], None], *, promise: str = "stopping after this step and saving"
+) -> Iterator[list[int]]:
     """Inside, the first signal calls `request_stop`; a second Ctrl-C ends the program at once.
 
-    A signal that the program was started to ignore (`nohup pixel-llm train ... &`) stays ignored.
+    `promise` is what is told then. A signal that the program was started to ignore (`nohup pixel-llm train ... &`)
+    stays ignored.
 
     Yields:
         A list that holds the number of the signal, once one has come.
@@ -38,7 +41,7 @@ def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[list[int]]:
         if not received:
             received.append(number)
             request_stop()
-            _tell("stopping after this step and saving; Ctrl-C again stops at once")
+            _tell(f"{promise}; Ctrl-C again stops at once")
 
     before = {number: signal.getsignal(number) for number in STOPPING_SIGNALS}
     ours = [number for number, handler in before.items() if handler != signal.SIG_IGN]

@@ -19,7 +19,7 @@ def folders_first(arguments: Sequence[str], command: type) -> list[str]:
     folders, others, is_value_next = [], [], False
     for word in arguments:
         is_value, is_value_next = is_value_next, False
-        if is_value or word.startswith("-"):
+        if is_value or (word.startswith("-") and word != "-"):  # alone, it is stdin among the folders
             others.append(word)
             is_value_next = not is_value and word.startswith("--") and "=" not in word
             is_value_next = is_value_next and word.replace("_", "-") not in switches

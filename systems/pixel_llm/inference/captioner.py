@@ -1,4 +1,7 @@
-"""Captioner: the one facade for using a trained model. A picture, a path or a list of either in, captions out."""
+"""Captioner: the one facade for using a trained model. A picture, a path or a list of either in, captions out.
+
+`prepare` is the half that needs no model, for whoever reads pictures in threads of its own (`caption_files`).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +9,11 @@ from typing import Any, overload
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from systems.pixel_llm.data.images import open_image, to_rgb
+from systems.pixel_llm.data.images import open_image, open_pixels
 from systems.pixel_llm.data.picture_path import PicturePath
-from systems.pixel_llm.data.transforms import make_transform
+from systems.pixel_llm.data.transforms import make_transform, scaled
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.inference.find import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -17,7 +21,8 @@ from systems.pixel_llm.models.generation import GeneratedCaption
 
 __all__ = ["Captioner"]
 
-Picture = str | PicturePath | Image.Image
+Picture = str | PicturePath | Image.Image | Tensor
+"""A Tensor is what `Captioner.prepare` gave: uint8 [3, H, W]."""
 
 
 class Captioner:
@@ -92,7 +97,8 @@ class Captioner:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
         captions: list[list[GeneratedCaption]] = []
         for start in range(0, len(pictures), batch_size):
-            captions += self._caption_batch(pictures[start : start + batch_size], settings)
+            images = torch.stack([self._image(each) for each in pictures[start : start + batch_size]])
+            captions += self.model.generate_scored(images, **settings)
         return captions
 
     def open(self, path: str | PicturePath) -> Image.Image:
@@ -103,6 +109,17 @@ class Captioner:
         """
         return open_image(path, at_least=self.model.preprocessing.image_size)
 
-    def _caption_batch(self, pictures: Sequence[Picture], settings: dict[str, Any]) -> list[list[GeneratedCaption]]:
-        opened = [to_rgb(each) if isinstance(each, Image.Image) else self.open(each) for each in pictures]
-        return self.model.generate_scored(torch.stack([self._transform(image) for image in opened]), **settings)
+    def prepare(self, path: str | PicturePath) -> Tensor:
+        """The picture as the model takes it, but for the normalisation: uint8 [3, H, W]. It is safe to call in threads.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        size = self.model.preprocessing.image_size
+        return torch.from_numpy(scaled(open_pixels(path, at_least=size), size))
+
+    def _image(self, picture: Picture) -> Tensor:
+        """float32 [3, H, W], to the last bit what training had."""
+        if isinstance(picture, Image.Image):
+            return self._transform(picture)
+        return self._transform.normalise((picture if isinstance(picture, Tensor) else self.prepare(picture)).numpy())
