@@ -204,6 +204,26 @@ def test_several_captions_are_different_and_ranked_and_begin_with_the_one(letter
         assert ranks == sorted(ranks, reverse=True)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
+def test_pictures_that_are_done_are_no_longer_computed(letters_model, settings):
+    model = letters_model(4)
+    features = features_for(model, 4, 12)
+    rows = []
+    handle = model.decoder.register_forward_hook(lambda module, inputs, logits: rows.append(len(inputs[0])))
+    options = GenerationOptions(max_length=14, **settings)
+    generator = torch.Generator().manual_seed(0)
+    found = captions_of(model, generate_ids(model, features, options, generator=generator))
+    handle.remove()
+    assert rows[1:] == sorted(rows[1:], reverse=True)
+    assert rows[-1] < max(rows) / 2
+    if settings.get("do_sample"):
+        return
+    for row, picture in enumerate(features):
+        ((alone,),) = captions_of(model, generate_ids(model, picture[None], options))
+        assert alone == (found[row][0][0], pytest.approx(found[row][0][1], abs=1e-5))
+
+
 # --- where little can be said -----------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,8 @@ def test_where_nothing_else_is_left_the_caption_may_end_early():
     logits = torch.full((2, VOCABULARY), -math.inf)
     logits[:, EOS] = 1.0
     logits[1, 4] = -50.0
-    found = forbid(logits, torch.tensor([[3], [3]]), GenerationOptions(min_length=5), eos_id=EOS)
+    rules = GenerationOptions(min_length=5, no_repeat_ngram_size=3)  # an n-gram rule is what leaves nothing else
+    found = forbid(logits, torch.tensor([[3], [3]]), rules, eos_id=EOS)
     assert found[0, EOS] == 1.0
     assert found[1, EOS] == -math.inf
     assert found[1, 4] == -50.0

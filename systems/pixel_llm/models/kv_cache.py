@@ -9,8 +9,8 @@ __all__ = ["KVCache"]
 class KVCache:
     """Keys and values of the captions so far, of every decoder block, and those of the pictures.
 
-    The self-attention part grows in place up to `max_length`. The cross-attention part is computed once a picture and
-    never copied: captions may become several a picture (`reorder`), which then lie side by side, picture by picture.
+    The self-attention part grows in place up to `max_length`. The cross-attention part is computed once a picture, not
+    a caption: captions may become several a picture (`reorder`), which then lie side by side, picture by picture.
     For use without gradients, since it is written in place.
     """
 
@@ -45,11 +45,17 @@ class KVCache:
         """Count the positions that every block has stored."""
         self.length += num_positions
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor, *, pictures: Tensor | None = None) -> None:
         """Row r becomes what row `rows[r]` was; `rows` [R] may be more or fewer than before.
 
-        Rows stay in the order of their pictures, as many for each.
+        Rows stay in the order of their pictures, as many for each. With `pictures` [P], in ascending order, those alone
+        go on, and the others are forgotten.
         """
+        if pictures is not None:
+            self.cross_keys_values = [
+                (key.index_select(0, pictures), value.index_select(0, pictures))
+                for key, value in self.cross_keys_values
+            ]
         shape = (self._held.shape[0], len(rows), *self._held.shape[2:])
         if self._spare.shape != shape:
             self._spare = self._held.new_empty(shape)

@@ -53,6 +53,11 @@ class PixelLLM(nn.Module):
         return self.decoder.token_embedding.weight.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: fp32, unless the model was converted for captioning."""
+        return self.decoder.token_embedding.weight.dtype
+
+    @property
     def num_embeddings(self) -> int:
         """V: rows of the embedding table and width of the logits; at least the tokenizer's size."""
         return self.decoder.token_embedding.weight.shape[0]
@@ -118,7 +123,8 @@ class PixelLLM(nn.Module):
                 f"This model takes images [B, 3, {height}, {width}], not {list(images.shape)}. Make the data set with "
                 f"image_size=({height}, {width}), or the model with image_size of the pictures."
             )
-        features: Tensor = self.encoder(self.normalised(images) if images.dtype == torch.uint8 else images)
+        pixels = self.normalised(images) if images.dtype == torch.uint8 else images
+        features: Tensor = self.encoder(pixels.to(self.dtype))
         return features
 
     def normalised(self, images: Tensor) -> Tensor:
