@@ -9,7 +9,7 @@ import torch
 from systems.pixel_llm.cli import demo
 from systems.pixel_llm.cli.demo import make_demo_trainer, result_line, score
 from systems.pixel_llm.cli.options import DemoOptions
-from systems.pixel_llm.cli.run_folder import RunFolder
+from systems.pixel_llm.evaluation.run_files import RunFolder
 
 RESULT = (
     r"exact match: \d+\.\d % \(held-out combinations, one object\)\n"
@@ -17,6 +17,7 @@ RESULT = (
     r"unseen colour-shape pairs: \d+\.\d %\n"
     r"contact sheet: {run}/samples\.png\n"
     r"training curve: {run}/training_curve\.png\n"
+    r"report: {run}/report\.html\n"
 )
 WORDS = ("exact match", "two objects", "unseen")
 

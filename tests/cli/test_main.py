@@ -55,7 +55,7 @@ def test_version(pixel_llm):
     ("words", "hint"),
     [
         (["trian", "pictures"], "Did you mean 'train'?"),
-        (["zzz"], "caption, demo, export, inspect, split, train"),
+        (["zzz"], "caption, demo, evaluate, export, inspect, report, split, train"),
         (["--verison"], "Did you mean '--version'?"),
         (["--epochs", "3"], "Options of a command follow it"),
     ],
@@ -177,4 +177,13 @@ def test_a_wrong_option_is_told_without_loading_torch(repository_root):
 
 
 def test_every_command_has_its_module_and_its_options():
-    assert main_module.COMMANDS.keys() == {"inspect", "split", "train", "caption", "export", "demo"}
+    assert main_module.COMMANDS.keys() == {
+        "inspect",
+        "split",
+        "train",
+        "caption",
+        "evaluate",
+        "report",
+        "export",
+        "demo",
+    }

@@ -10,6 +10,7 @@ import pytest
 from systems.pixel_llm.cli import train
 from systems.pixel_llm.cli.samples import SamplePanel
 from systems.pixel_llm.data import read_samples
+from systems.pixel_llm.evaluation.run_record import read_run
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training.events import ValidationEvent
 
@@ -45,12 +46,16 @@ def test_a_run_leaves_its_files_and_names_them_on_stdout(pixel_llm, pictures):
     run = Path("runs/pictures")
     assert ended.status == 0
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoints", "data.json", "metrics.jsonl", "options.toml", "samples.png", "training_curve.png",
+        "checkpoints", "data.json", "environment.json", "evaluation", "metrics.jsonl", "options.toml", "panel.jsonl",
+        "report.html", "samples.png", "training_curve.png",
     ]  # fmt: skip
     assert re.fullmatch(
         r"best validation loss: \d+\.\d{4}\n"
+        r"CIDEr-D: \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\], BLEU-4: \d\.\d{3} \(2 validation pictures\)\n"
+        r"captions and scores: runs/pictures/evaluation\n"
         r"contact sheet: runs/pictures/samples\.png\n"
-        r"training curve: runs/pictures/training_curve\.png\n",
+        r"training curve: runs/pictures/training_curve\.png\n"
+        r"report: runs/pictures/report\.html\n",
         ended.out,
     )
     # What the run did, and what to type next, is no result.
@@ -287,7 +292,7 @@ def test_the_panel_goes_on_without_a_picture_it_cannot_read(pictures, caplog, nu
     for sample in samples[:num_bad]:
         truncate(sample.image_path)
     model = create_pixel_llm(image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1)
-    panel = SamplePanel(model, samples)
+    panel = SamplePanel(model, samples, Path("panel.jsonl"))
     with caplog.at_level("INFO", logger="systems.pixel_llm"):
         panel(validation())
         panel(validation())
@@ -296,6 +301,32 @@ def test_the_panel_goes_on_without_a_picture_it_cannot_read(pictures, caplog, nu
     assert all("cannot be decoded" in message for message in warned)
     shown = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
     assert len(shown) == 2 * (3 - num_bad)
+    kept = Path("panel.jsonl").read_text(encoding="utf-8").splitlines() if num_bad < 3 else []
+    assert [len(json.loads(line)["captions"]) for line in kept] == [3 - num_bad] * len(shown[:2])
+
+
+def test_the_panel_keeps_more_pictures_than_it_tells(pictures, caplog):
+    samples = read_samples(pictures, "text")
+    model = create_pixel_llm(image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1)
+    panel = SamplePanel(model, samples, Path("panel.jsonl"))
+    with caplog.at_level("INFO", logger="systems.pixel_llm"):
+        panel(validation())
+    assert len(caplog.records) == 3
+    (line,) = map(json.loads, Path("panel.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (line["kind"], line["step"], line["epoch"], line["elapsed_seconds"]) == ("panel", 1, 0, 1.0)
+    assert len(line["captions"]) == 8
+    first = line["captions"][0]
+    assert first["image"] == str(samples[0].image_path.absolute())
+    assert first["references"] == list(samples[0].captions)
+
+
+def test_a_resumed_run_goes_on_with_its_panel(pixel_llm, pictures, trained_run):
+    assert pixel_llm("train", pictures, "--out", trained_run, "--resume", "--max-steps", 6).status == 0
+    kinds = [json.loads(line)["kind"] for line in (trained_run / "panel.jsonl").read_text().splitlines()]
+    assert kinds.count("start") == 2
+    steps = [entry.step for entry in read_run(trained_run).panel]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 6
 
 
 def test_the_contact_sheet_goes_on_without_a_picture_that_was_lost_meanwhile(pixel_llm, pictures, trained_run):

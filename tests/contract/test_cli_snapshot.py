@@ -28,6 +28,8 @@ def flags() -> dict[str, dict[str, object]]:
     commands = {
         "train": options.parse_train(["DATA", *device]),
         "caption": options.parse_caption(["RUN", "PICTURE", *device]),
+        "evaluate": options.parse_evaluate(["RUN", *device]),
+        "report": options.parse_report(["RUN", *device]),
         "demo": options.parse_demo(device),
         "inspect": options.parse_inspect(["DATA"]),
         "export": options.parse_export(["RUN", "OUT"]),

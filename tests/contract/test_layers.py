@@ -36,11 +36,13 @@ WITHOUT_TORCH = [
     "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
+    *[f"evaluation/{name}.py" for name in ("result", "evaluation_files", "consensus", "human_line")],
+    *[f"evaluation/{name}.py" for name in ("run_files", "run_record", "line_chart", "caption_comparison", "page")],
     *[f"evaluation/{name}.py" for name in ("bootstrap", "chrf", "meteor", "java_scores", "clip_score")],
     "evaluation/optional_scores.py",
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
-    "cli/caption_options.py",
-    *["cli/main.py", "cli/options.py", "cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
+    *[f"cli/{name}.py" for name in ("main", "options", "caption_options", "evaluate_options", "report_options")],
+    *["cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 """Distributions whose import name is another."""

@@ -30,6 +30,14 @@ def test_select_takes_rows_in_any_order_and_more_than_once():
     assert list(table.select([])) == []
 
 
+@pytest.mark.parametrize(
+    ("count", "rows"), [(1, [0]), (3, [0, 3, 6]), (4, [0, 2, 5, 7]), (10, range(10)), (99, range(10))]
+)
+def test_some_are_taken_evenly_spaced(count, rows):
+    table = SampleTable.of(Sample(Path(f"{row}.png"), (f"caption {row}",)) for row in range(10))
+    assert table.evenly_spaced(count) == [table[row] for row in rows]
+
+
 def test_long_stretches_and_single_rows_are_selected_alike():
     samples = [Sample(Path(f"{row}.jpg"), tuple(f"{row} {place}" for place in range(1 + row % 3))) for row in range(50)]
     table = SampleTable.of(samples)

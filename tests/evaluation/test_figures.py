@@ -191,6 +191,18 @@ def test_the_curve_shows_what_was_logged(tmp_path, records, has_train, has_valid
     assert (near(pixels, ORANGE) > 20) == has_validation
 
 
+def test_scores_measured_in_training_are_a_curve_of_their_own_below(tmp_path):
+    scored = [record | {"scores": {"cider_d": record["step"] / 200, "bleu_4": None}} for record in VALIDATION]
+    training_curve([*TRAIN, *scored, VALIDATION[0] | {"scores": {}}], tmp_path / "curve.png", title="A title")
+    with Image.open(tmp_path / "curve.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert pixels.shape[:2] == (845, 1040)
+    assert near(pixels[:520], BLUE) > 20
+    assert near(pixels[:520], ORANGE) > 20
+    assert near(pixels[:520], GREEN) == 0
+    assert near(pixels[520:], GREEN) > 20
+
+
 @pytest.mark.parametrize("title", ["", "costs $5 and $6", "$\\alpha", "猫 🦊", "tab\tand\nline\x00"])
 def test_any_title_of_a_curve(tmp_path, title):
     curve(tmp_path, TRAIN, title=title)

@@ -13,7 +13,8 @@ from systems.pixel_llm.data.inspection import inspect_samples
 from systems.pixel_llm.data.inspection_checks import check_inspection
 from systems.pixel_llm.data.samples import Sample
 from systems.pixel_llm.data.unpaired import UnpairedFiles
-from systems.pixel_llm.evaluation.inspection_page import THUMBNAIL_SIDE, write_page
+from systems.pixel_llm.evaluation.inspection_page import write_page
+from systems.pixel_llm.evaluation.thumbnails import THUMBNAIL_SIDE
 
 HOSTILE = "<script>alert('caption')</script> \"><img src=x onerror=alert(1)> {{ 7 * 7 }} &amp;"
 

@@ -3,16 +3,24 @@
 import logging
 from collections.abc import Sequence
 from shlex import quote
+from typing import Any
 
 import torch
 
+from systems.pixel_llm.cli.demo_pictures import draw_kept_pictures, score_kept_pictures
 from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.environment import write_environment
 from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
-from systems.pixel_llm.cli.run_folder import RunFolder, make_run_folder, new_run_folder
+from systems.pixel_llm.cli.report import report_run
+from systems.pixel_llm.cli.run_folder import make_run_folder, new_run_folder
+from systems.pixel_llm.cli.samples import SamplePanel
+from systems.pixel_llm.cli.settings_file import write_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
+from systems.pixel_llm.evaluation.data_record import DataRecord, write_data_record
 from systems.pixel_llm.evaluation.exact_match import exact_match
 from systems.pixel_llm.evaluation.figures import CaptionedPicture, contact_sheet, training_curve
+from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training import Trainer
@@ -24,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 PICTURES_AN_EPOCH = 20_000
 BATCH_SIZE = 32
+MAX_SEQ_LEN = 48
+LOG_INTERVAL = 50
 NUM_VALIDATION = 256
 # What is scored: split -> what its line says before and after the number.
 SCORED = {
@@ -39,6 +49,9 @@ def run(options: DemoOptions) -> int:
     device = chosen_device(options.device)
     folder = new_run_folder(options.out, name="demo")
     make_run_folder(folder)
+    write_environment(folder.environment, device)
+    write_data_record(data_of_demo(), folder.path)
+    write_settings(folder.options, settings_of(options), defaults={})
     trainer = make_demo_trainer(options, folder, device)
     logger.info(
         "Learning from freshly drawn pictures for %g minutes; then captioning pictures of combinations never shown.",
@@ -51,19 +64,49 @@ def run(options: DemoOptions) -> int:
     return 128 + stopped_by[0] if stopped_by else 0
 
 
+def data_of_demo() -> DataRecord:
+    """What a demo trains and validates on, in names and numbers: one caption a picture."""
+    return DataRecord(
+        folders=("drawn shapes",),
+        num_train_pictures=PICTURES_AN_EPOCH,
+        num_train_captions=PICTURES_AN_EPOCH,
+        num_validation_pictures=NUM_VALIDATION,
+        num_validation_captions=NUM_VALIDATION,
+        is_held_back=False,
+        is_divided_by_looks=False,
+    )
+
+
+def settings_of(options: DemoOptions) -> dict[str, Any]:
+    """The settings of a demo's run, by the names that `train` has for them."""
+    return {
+        "preset": "tiny",
+        "max_seq_len": MAX_SEQ_LEN,
+        "dropout": 0.0,
+        "batch_size": BATCH_SIZE,
+        "log_interval": LOG_INTERVAL,
+        "learning_rate": LEARNING_RATES["tiny"],
+        "max_minutes": options.max_minutes,
+        "seed": options.seed,
+    }
+
+
 def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.device) -> Trainer:
     """The `tiny` preset on fresh pictures every epoch, validated on held-out combinations of one object."""
     torch.manual_seed(options.seed)
+    model = create_pixel_llm("tiny", max_seq_len=MAX_SEQ_LEN, dropout=0.0)
+    kept = draw_kept_pictures(folder, seed=options.seed + 3)
     train = ShapesDataset(PICTURES_AN_EPOCH, split="train", seed=options.seed)
     validation = ShapesDataset(NUM_VALIDATION, split="combinations", seed=options.seed + 1, fresh_each_epoch=False)
     return Trainer(
-        create_pixel_llm("tiny", max_seq_len=48, dropout=0.0),
+        model,
         make_loader(train, batch_size=BATCH_SIZE, shuffle=False),
         make_loader(validation, batch_size=BATCH_SIZE, shuffle=False),
         device=device,
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
-        log_interval=50,
+        log_interval=LOG_INTERVAL,
+        callbacks=[SamplePanel(model, kept, folder.panel)],
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],
         seed=options.seed,
@@ -71,7 +114,7 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
 
 
 def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None:
-    """Caption pictures of each split with the best checkpoint, print the scores, write contact sheet and curve."""
+    """Caption pictures of each split with the best checkpoint, print the scores, write what shows the run."""
     captioner = Captioner.from_checkpoint(folder.path, device=device)
     shown: list[CaptionedPicture] = []
     lines = []
@@ -92,8 +135,12 @@ def score(folder: RunFolder, options: DemoOptions, device: torch.device) -> None
         print(line)
     contact_sheet(shown, folder.samples, title="Pictures of combinations that training never showed")
     training_curve(read_metrics(folder.metrics), folder.curve, title="Shapes")
+    score_kept_pictures(folder, device)
+    has_report = report_run(folder, device=device)
     print(f"contact sheet: {folder.samples}")
     print(f"training curve: {folder.curve}")
+    if has_report:
+        print(f"report: {folder.report}")
     logger.info("To caption a picture of your own: pixel-llm caption %s PICTURE", quote(str(folder.path)))
 
 

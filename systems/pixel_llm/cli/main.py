@@ -25,6 +25,8 @@ COMMANDS = {
     "split": "divide a folder for training, validation and test, pictures that look the same on one side",
     "train": "learn to caption from a folder of captioned pictures",
     "caption": "caption pictures with a trained model",
+    "evaluate": "score a trained model on captioned pictures, beside baselines and people",
+    "report": "make the page of a run: curves, captions, what words looked at, scores, settings",
     "export": "write a trained model as a folder to give away, with a model card",
     "demo": "learn to caption drawn shapes, in minutes, with nothing but this package",
 }

@@ -15,29 +15,35 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from systems.pixel_llm.cli.caption_options import CaptionOptions, default_generation
+from systems.pixel_llm.cli.evaluate_options import EvaluateOptions
 from systems.pixel_llm.cli.flag_values import FLAG_VALUES
 from systems.pixel_llm.cli.help_texts import join_help_lines
+from systems.pixel_llm.cli.report_options import ReportOptions
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.word_order import folders_first
 from systems.pixel_llm.data.options import DataOptions, MixOptions, ReadingOptions
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.evaluation.run_files import OPTIONS_FILE
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
 from systems.pixel_llm.training.options import TrainingOptions
 
 __all__ = [
     "DEFAULT_EPOCHS",
-    "OPTIONS_FILE",
     "CaptionOptions",
     "DemoOptions",
+    "EvaluateOptions",
     "ExportOptions",
     "InspectOptions",
+    "ReportOptions",
     "RunOptions",
     "SplitOptions",
     "TrainCommand",
     "parse_caption",
     "parse_demo",
+    "parse_evaluate",
     "parse_export",
     "parse_inspect",
+    "parse_report",
     "parse_split",
     "parse_train",
 ]
@@ -46,7 +52,6 @@ DataFolders = Annotated[
     Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DATA...", help_behavior_hint="(at least one)")
 ]
 
-OPTIONS_FILE = "options.toml"
 DEFAULT_EPOCHS = 30
 # A small model bears, and needs, a higher rate.
 LEARNING_RATES = {"tiny": 1e-3, "small": 5e-4, "base": 3e-4}
@@ -273,6 +278,16 @@ def parse_caption(arguments: Sequence[str]) -> CaptionOptions:
     )
 
 
+def parse_evaluate(arguments: Sequence[str]) -> EvaluateOptions:
+    """The command line of `evaluate`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(
+        EvaluateOptions,
+        folders_first(arguments, EvaluateOptions),
+        default=EvaluateOptions(run=tyro.MISSING, generation=default_generation(arguments)),
+        config=(OmitArgPrefixes, FlagCreatePairsOff),
+    )
+
+
 def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
     """The command line of `inspect`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(InspectOptions, folders_first(arguments, InspectOptions), config=(OmitArgPrefixes,))
@@ -281,6 +296,11 @@ def parse_inspect(arguments: Sequence[str]) -> InspectOptions:
 def parse_split(arguments: Sequence[str]) -> SplitOptions:
     """The command line of `split`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(SplitOptions, arguments, config=(OmitArgPrefixes,))
+
+
+def parse_report(arguments: Sequence[str]) -> ReportOptions:
+    """The command line of `report`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(ReportOptions, arguments)
 
 
 def parse_export(arguments: Sequence[str]) -> ExportOptions:
@@ -297,8 +317,10 @@ Options = TypeVar("Options")
 PROGRAMS: dict[type, str] = {
     TrainCommand: "pixel-llm train",
     CaptionOptions: "pixel-llm caption",
+    EvaluateOptions: "pixel-llm evaluate",
     InspectOptions: "pixel-llm inspect",
     SplitOptions: "pixel-llm split",
+    ReportOptions: "pixel-llm report",
     ExportOptions: "pixel-llm export",
     DemoOptions: "pixel-llm demo",
 }

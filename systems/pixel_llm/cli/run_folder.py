@@ -1,60 +1,20 @@
-"""A run as a folder: `options.toml`, `metrics.jsonl`, `checkpoints/<name>/`, `samples.png`, `training_curve.png`,
-and `data.json`, which tells the names and numbers of the data (`evaluation/data_record.py`).
-
-Where pictures could not be read, `bad_pictures.jsonl` lists them.
-"""
+"""The folder of a run, as the commands find it, make it, and write its options into it."""
 
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.checkpoint_folder import list_checkpoints
-from systems.pixel_llm.cli.options import OPTIONS_FILE, TrainCommand
+from systems.pixel_llm.cli.options import TrainCommand
 from systems.pixel_llm.cli.settings_file import write_settings
 from systems.pixel_llm.errors import ConfigError, PixelLLMError
+from systems.pixel_llm.evaluation.run_files import RunFolder
 
-__all__ = ["RunFolder", "make_run_folder", "new_run_folder", "recorded_data", "resumed_run_folder", "write_options"]
+__all__ = ["make_run_folder", "new_run_folder", "recorded_data", "resumed_run_folder", "write_options"]
 
 RUNS = Path("runs")
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where the parts of one run are."""
-
-    path: Path
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of checkpoints, one folder each."""
-        return self.path / "checkpoints"
-
-    @property
-    def metrics(self) -> Path:
-        """Log of measurements."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def options(self) -> Path:
-        """The options as they were resolved."""
-        return self.path / OPTIONS_FILE
-
-    @property
-    def bad_pictures(self) -> Path:
-        """The pictures that could not be read; there only if there are such."""
-        return self.path / "bad_pictures.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """Contact sheet of validation pictures."""
-        return self.path / "samples.png"
-
-    @property
-    def curve(self) -> Path:
-        """Losses over the run."""
-        return self.path / "training_curve.png"
 
 
 def new_run_folder(out: Path | None, *, name: str) -> RunFolder:

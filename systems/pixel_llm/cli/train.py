@@ -11,11 +11,13 @@ import torch
 
 from systems.pixel_llm.cli.bad_pictures import BadPictureList
 from systems.pixel_llm.cli.device import chosen_device
+from systems.pixel_llm.cli.environment import write_environment
+from systems.pixel_llm.cli.evaluation_summary import score_line
 from systems.pixel_llm.cli.first_look import first_look
 from systems.pixel_llm.cli.options import DEFAULT_EPOCHS, TrainCommand
 from systems.pixel_llm.cli.reading import Sides, read_sides
+from systems.pixel_llm.cli.report import report_run
 from systems.pixel_llm.cli.run_folder import (
-    RunFolder,
     make_run_folder,
     new_run_folder,
     recorded_data,
@@ -25,6 +27,7 @@ from systems.pixel_llm.cli.run_folder import (
 from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
+from systems.pixel_llm.cli.validation_scores import score_validation
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.pixel_cache import PixelCache
@@ -34,6 +37,8 @@ from systems.pixel_llm.data.scan_cache import ScanCache
 from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.evaluation.cider import FEW_PICTURES, caveat
 from systems.pixel_llm.evaluation.data_record import DataRecord, write_data_record
+from systems.pixel_llm.evaluation.result import EvaluationResult
+from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.evaluation.validation_scorer import ValidationScorer
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
@@ -75,6 +80,7 @@ def run(command: TrainCommand) -> int:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
     write_options(folder, command)
+    write_environment(folder.environment, device)
     write_data_record(record_of(command.data, sides), folder.path)
     logger.info(
         "%s parameters on %s, %s; %s pictures to train on%s, %s to validate on; run folder %s",
@@ -92,9 +98,15 @@ def run(command: TrainCommand) -> int:
     else:
         if trainer.state.step == steps_before and not stopped_by:
             logger.info("To train on, resume with a higher --epochs, --max-steps or --max-minutes.")
+        result = None
+        if not stopped_by:
+            result = score_validation(
+                folder, sides, data=command.data, device=device, num_workers=command.dataset.num_workers
+            )
         pictured = sides.validation or sides.train
         write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
-        tell_end(folder, command, trainer, stopped_by)
+        has_report = report_run(folder, device=device)
+        tell_end(folder, command, trainer, result, stopped_by, has_report=has_report)
     return 128 + stopped_by[0] if stopped_by else 0
 
 
@@ -250,7 +262,7 @@ def make_trainer(
         checkpoint_interval=command.run.checkpoint_interval,
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
-        callbacks=[bad_pictures, SamplePanel(model, sides.validation)],
+        callbacks=[bad_pictures, SamplePanel(model, sides.validation, folder.panel)],
         scorer=make_scorer(sides.validation, metric=command.training.metric),
         options=command.training,
     )
@@ -265,17 +277,30 @@ def make_scorer(validation: SampleTable, *, metric: str) -> ValidationScorer | N
     return ValidationScorer(validation)
 
 
-def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped_by: list[int]) -> None:
+def tell_end(
+    folder: RunFolder,
+    command: TrainCommand,
+    trainer: Trainer,
+    result: EvaluationResult | None,
+    stopped_by: list[int],
+    *,
+    has_report: bool,
+) -> None:
     """What came of it, on stdout; what to type next, on stderr."""
     history = trainer.get_history()
     if history["val_losses"]:
         print(f"best validation loss: {min(history['val_losses']):.4f}")
-        if history["cider_d"]:
+        if history["cider_d"] and result is None:  # else the same, on more pictures, is told below
             print(f"best CIDEr-D on a part of the validation pictures: {max(history['cider_d']):.4f}")
     elif history["train_losses"]:
         print(f"training loss: {history['train_losses'][-1]:.4f}")
+    if result is not None:
+        print(score_line(result))
+        print(f"captions and scores: {folder.evaluation}")
     print(f"contact sheet: {folder.samples}")
     print(f"training curve: {folder.curve}")
+    if has_report:
+        print(f"report: {folder.report}")
     if trainer.bad_pictures:
         logger.warning(
             "%d pictures could not be read and were left out: %s lists them.",
@@ -283,7 +308,7 @@ def tell_end(folder: RunFolder, command: TrainCommand, trainer: Trainer, stopped
         )  # fmt: skip
     if stopped_by:
         logger.info(
-            "Stopped early. To go on: pixel-llm train %s --out %s --resume",
+            "Stopped early, so there are no scores. To go on: pixel-llm train %s --out %s --resume",
             spelled(command.data), quote(str(folder.path)),
         )  # fmt: skip
     logger.info("To caption: pixel-llm caption %s PICTURE...", quote(str(folder.path)))

@@ -175,6 +175,12 @@ class SampleTable(Sequence[Sample]):
             None if self._packed is None else self._packed.select(rows),
         )
 
+    def evenly_spaced(self, count: int) -> "SampleTable":
+        """At most `count` of the samples, spread over their order, the same ones each time."""
+        if len(self) <= count:
+            return self
+        return self.select(place * len(self) // count for place in range(count))
+
     def path(self, index: int) -> PicturePath:
         """Where the picture of a sample lies."""
         name = self._names[index]

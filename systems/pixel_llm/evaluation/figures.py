@@ -171,15 +171,23 @@ def _printable(text: str) -> str:
 
 
 def training_curve(records: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
-    """Write a PNG of the training and validation loss over the steps.
+    """Write a PNG of the training and validation loss over the steps, below it CIDEr-D where validations measured it.
 
     Args:
-        records: what `read_metrics` gives: "train" and "validation" records with `step` and `loss`.
+        records: what `read_metrics` gives: "train" and "validation" records with `step` and `loss`; a "validation"
+            may have `scores`, which may have `cider_d`.
         path: the file to write.
         title: shown above.
     """
-    figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained", facecolor="white")
-    axes = figure.subplots()
+    scores = _scores(records)
+    figure = Figure(figsize=(8, 6.5 if scores else 4.5), dpi=130, layout="constrained", facecolor="white")
+    if scores:
+        axes, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+        below.plot(*zip(*scores, strict=True), color=GREEN, linewidth=2, marker="o", markersize=4)
+        _dress(below, ylabel="CIDEr-D")
+        below.set_ylim(bottom=0)
+    else:
+        axes = figure.subplots()
     train, validation = _points(records, "train"), _points(records, "validation")
     if train:
         marker = "o" if len(train) == 1 else None  # one point makes no line
@@ -188,7 +196,8 @@ def training_curve(records: Sequence[dict[str, Any]], path: Path, *, title: str)
         axes.plot(
             *zip(*validation, strict=True), color=ORANGE, linewidth=2, marker="o", markersize=4, label="validation"
         )
-    _dress(axes, [loss for _, loss in (*train, *validation)])
+    _make_room(axes, [loss for _, loss in (*train, *validation)])
+    _dress(axes, ylabel="loss (nats a token)", xlabel="" if scores else "step")
     if validation:
         best_step, best_loss = min(validation, key=lambda point: point[1])
         axes.plot(
@@ -205,16 +214,19 @@ def training_curve(records: Sequence[dict[str, Any]], path: Path, *, title: str)
         FigureCanvasAgg(figure).print_png(str(path))
 
 
-def _dress(axes: Axes, losses: Sequence[float]) -> None:
+def _make_room(axes: Axes, losses: Sequence[float]) -> None:
     if losses and min(losses) > 0 and max(losses) > 20 * min(losses):
         axes.set_yscale("log")  # a loss that falls near 0 shows nothing on a plain axis
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _dress(axes: Axes, *, ylabel: str, xlabel: str = "step") -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats a token)")
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
     axes.grid(color="#e5e7eb", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -224,4 +236,12 @@ def _points(records: Sequence[dict[str, Any]], kind: str) -> list[tuple[int, flo
         (record["step"], record["loss"])
         for record in records
         if record.get("kind") == kind and record.get("loss") is not None
+    ]
+
+
+def _scores(records: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    return [
+        (record["step"], scores["cider_d"])
+        for record in records
+        if record.get("kind") == "validation" and (scores := record.get("scores")) and scores.get("cider_d") is not None
     ]

@@ -1,48 +1,31 @@
 """The findings of an inspection as one HTML file that needs nothing else: histograms, pictures, lists, checks.
 
-The page is a Jinja template beside this module, which escapes whatever it is given: captions and names are anybody's
-text. Pictures are small JPEGs inside the file; of each finding only so many are shown, and the others are counted.
+The page is a template beside this module. Pictures are small JPEGs inside the file; of each finding only so many are
+shown, and the others are counted.
 """
 
-import base64
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jinja2
-from PIL import Image
-
-from systems.pixel_llm.data.distributions import Bar
 from systems.pixel_llm.data.duplicates import DuplicateGroup
-from systems.pixel_llm.data.images import open_image
 from systems.pixel_llm.data.inspection import Inspection
 from systems.pixel_llm.data.inspection_captions import CaptionsReport
 from systems.pixel_llm.data.inspection_checks import Check
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.samples import Sample
-from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.evaluation.histogram_chart import HistogramChart, histogram_chart
+from systems.pixel_llm.evaluation.page import render_page
+from systems.pixel_llm.evaluation.thumbnails import spaced, thumbnail
 
 __all__ = ["write_page"]
 
-_TEMPLATE = Path(__file__).with_name("inspection_page.html")
-
-THUMBNAIL_SIDE = 168
-THUMBNAIL_QUALITY = 72
 MAX_SAMPLES, MAX_CELLS, MAX_GROUPS, MAX_GROUP_PICTURES, MAX_ROWS = 24, 18, 16, 6, 200
 MAX_REPEATED = 12
 
 _TYPED = re.compile(r"((?<![\w-])--[a-z][a-z-]*(?: (?:\d+|tiny))?|pixel-llm [a-z]+)")
 """What is to be typed, in a sentence: split by this, every second part is such."""
-
-# Of a histogram, in units of its own drawing.
-CHART_WIDTH, CHART_HEIGHT = 520.0, 150.0
-BAR_GAP = 2.0
-MAX_TICKS = 6
-LEAST_BARS = 8
-"""A single bar would fill the whole width and say nothing of where it stands."""
 
 
 def write_page(
@@ -53,14 +36,8 @@ def write_page(
     Raises:
         OSError: the file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATE.parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template(_TEMPLATE.name).render(
+    page = render_page(
+        "inspection_page.html",
         folders=folders,
         divided=_TYPED.split,
         checks=sorted(checks, key=lambda check: ("stop", "warn", "ok").index(check.status)),
@@ -119,49 +96,28 @@ def _repeated(inspection: Inspection) -> list[tuple[str, int]]:
 # --- histograms -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ChartBar:
-    x: float
-    y: float
-    width: float
-    height: float
-    label: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Chart:
-    """A histogram, laid out in CHART_WIDTH x CHART_HEIGHT."""
-
-    title: str
-    note: str
-    bars: tuple[_ChartBar, ...]
-    ticks: tuple[tuple[float, str], ...]
-    highest: str
-    marks: tuple[tuple[float, str], ...]
-
-
-def _charts(inspection: Inspection) -> list[_Chart]:
+def _charts(inspection: Inspection) -> list[HistogramChart]:
     charts = []
     if (sizes := inspection.sizes) is not None:
         common = ", ".join(f"{size} ({count:,})" for size, count in sizes.most_common[:3])
         charts += [
-            _chart(
+            histogram_chart(
                 "Shorter side of the pictures, in pixels", sizes.shorter_side_bars,
                 note=f"All are {sizes.most_common[0][0]}."
                 if sizes.num_different == 1
                 else f"{sizes.num_different:,} different sizes; most often {common}.",
                 mark=(inspection.image_size, f"model: {inspection.image_size}"),
             ),
-            _chart(
+            histogram_chart(
                 "Width divided by height", sizes.aspect_ratio_bars,
                 note="A picture is stretched to the model's square: far from 1, things look squeezed.",
             ),
         ]  # fmt: skip
     if (captions := inspection.captions) is not None:
-        charts.append(_chart("Length of the captions, in words", captions.word_bars, note=""))
+        charts.append(histogram_chart("Length of the captions, in words", captions.word_bars))
     if isinstance(captions, CaptionsReport):
         charts.append(
-            _chart(
+            histogram_chart(
                 "Length of the captions, in tokens", captions.token_bars,
                 note=f"{f'{captions.cut_share:.1%} are' if captions.cut_share else 'None is'} cut at "
                 f"{captions.max_seq_len}; {captions.advised_max_seq_len} would do. A tokenizer trained on these "
@@ -170,51 +126,6 @@ def _charts(inspection: Inspection) -> list[_Chart]:
             )
         )  # fmt: skip
     return charts
-
-
-def _chart(title: str, bars: Sequence[Bar], *, note: str, mark: tuple[float, str] | None = None) -> _Chart:
-    bars = _padded(bars)
-    start, end = bars[0].start, bars[-1].end
-    scale = CHART_WIDTH / (end - start)
-    highest = max(bar.count for bar in bars)
-
-    def place(value: float) -> float:
-        return round((value - start) * scale, 2)
-
-    step = -(-len(bars) // MAX_TICKS)
-    is_counted = all(bar.end - bar.start == 1 for bar in bars)  # one bar a whole number: it stands for that number
-    middle = scale / 2 if is_counted else 0.0
-    return _Chart(
-        title=title,
-        note=note,
-        bars=tuple(
-            _ChartBar(
-                x=place(bar.start),
-                # The least bar is still seen.
-                y=round(CHART_HEIGHT - (height := max(2.0, CHART_HEIGHT * bar.count / highest)), 2),
-                width=round(max(1.0, (bar.end - bar.start) * scale - BAR_GAP), 2),
-                height=round(height, 2),
-                label=f"{bar.start:g}{'' if is_counted else f' to {bar.end:g}'}: {bar.count:,}",
-            )
-            for bar in bars
-            if bar.count
-        ),
-        ticks=tuple((place(bar.start) + middle, f"{bar.start:g}") for bar in bars[::step]),
-        highest=f"{highest:,}",
-        marks=() if mark is None or not start < mark[0] < end else ((place(mark[0]), mark[1]),),
-    )
-
-
-def _padded(bars: Sequence[Bar]) -> list[Bar]:
-    """The bars with empty ones around them, up to LEAST_BARS; none below 0."""
-    padded, width = list(bars), bars[0].end - bars[0].start
-    while len(padded) < LEAST_BARS:
-        last = padded[-1]
-        padded.append(Bar(last.end, round(last.end + width, 6), 0))
-        first = padded[0]
-        if len(padded) < LEAST_BARS and first.start >= width:
-            padded.insert(0, Bar(round(first.start - width, 6), first.start, 0))
-    return padded
 
 
 # --- pictures and lists -----------------------------------------------------------------------------------------------
@@ -261,7 +172,7 @@ def _problems(inspection: Inspection) -> Iterable[_Section]:
             note="Of pictures with the same caption one is shown." if len(different) < len(suspects) else "",
             total=len(suspects),
             num_left_out=max(0, len(different) - MAX_CELLS),
-            cells=tuple(_cell(each.path, each.caption, label=each.why) for each in _spaced(different, MAX_CELLS)),
+            cells=tuple(_cell(each.path, each.caption, label=each.why) for each in spaced(different, MAX_CELLS)),
         )
 
 
@@ -270,11 +181,11 @@ def _other_sections(inspection: Inspection) -> Iterable[_Section]:
         title="Odd pictures",
         note="Training reads them, but they may not be what you believe.",
         total=len(inspection.odd),
-        cells=tuple(_cell(each.path, *each.what) for each in _spaced(inspection.odd, MAX_CELLS)),
+        cells=tuple(_cell(each.path, *each.what) for each in spaced(inspection.odd, MAX_CELLS)),
         num_left_out=max(0, len(inspection.odd) - MAX_CELLS),
     )
     samples = [*inspection.train_samples, *inspection.validation_samples]
-    shown = _spaced(samples, MAX_SAMPLES)
+    shown = spaced(samples, MAX_SAMPLES)
     yield _Section(
         title="A look at the data",
         note="Pictures spread evenly over the data, with their captions.",
@@ -337,26 +248,4 @@ def _group(group: DuplicateGroup, captions_of: dict[PicturePath, tuple[str, ...]
 
 
 def _cell(path: PicturePath, *lines: str, label: str = "") -> _Cell:
-    return _Cell(name=path.name, image=_thumbnail(path), lines=lines, label=label)
-
-
-def _thumbnail(path: PicturePath) -> str | None:
-    """A small JPEG of the picture as a data URI; None where it cannot be read."""
-    try:
-        picture = open_image(path, at_least=(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    except DatasetError:
-        return None
-    scale = THUMBNAIL_SIDE / max(picture.size)
-    if scale < 1:
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=THUMBNAIL_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _spaced(values: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of them, spread over their order."""
-    if len(values) <= count:
-        return list(values)
-    return [values[place * len(values) // count] for place in range(count)]
+    return _Cell(name=path.name, image=thumbnail(path), lines=lines, label=label)

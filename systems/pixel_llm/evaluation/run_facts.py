@@ -15,10 +15,10 @@ from systems.pixel_llm.checkpoint_folder import TRAINING_STATE_FILE
 from systems.pixel_llm.errors import CheckpointError, DatasetError
 from systems.pixel_llm.evaluation.card_scores import CardScores, Example, read_examples, read_scores
 from systems.pixel_llm.evaluation.data_record import DataRecord, read_data_record
+from systems.pixel_llm.evaluation.run_files import OPTIONS_FILE
 
 __all__ = ["Progress", "RunFacts", "read_run_facts"]
 
-OPTIONS_FILE = "options.toml"
 SETTINGS = (
     "preset", "learning_rate", "weight_decay", "schedule", "warmup_fraction", "max_grad_norm", "batch_size", "weights",
     "repeats", "augment", "caption_choice", "validation_fraction", "precision", "seed", "epochs", "max_steps",

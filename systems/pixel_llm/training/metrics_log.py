@@ -48,9 +48,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             continue
-        if not isinstance(record, dict) or "step" not in record:
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
             continue
         if record.get("kind") == "start":
             records = [earlier for earlier in records if earlier["step"] <= record["step"]]

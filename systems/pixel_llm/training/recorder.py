@@ -170,10 +170,10 @@ class RunRecorder:
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
-    def tell_start(self, *, precision: str) -> None:
-        """The run begins or resumes here."""
+    def tell_start(self, **facts: Any) -> None:
+        """The run begins or resumes here; `facts` about it are logged."""
         self.restart_interval()
-        self._log("start", precision=precision)
+        self._log("start", **facts)
         self._emit(RunStartEvent)
 
     def tell_step(self, *, learning_rate: float) -> None:

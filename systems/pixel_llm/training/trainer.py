@@ -192,7 +192,10 @@ class Trainer:
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
             return
-        self._recorder.tell_start(precision=self.precision)
+        self._recorder.tell_start(
+            precision=self.precision,
+            num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+        )
         try:
             if self.state.is_validation_due:
                 self._validate_and_record()

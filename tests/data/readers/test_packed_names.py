@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from systems.pixel_llm.data.picture_path import PackedPicture
+from systems.pixel_llm.data.readers.packed_names import find_packed_by_path
 from systems.pixel_llm.data.samples import read_folder
 from systems.pixel_llm.errors import DatasetError
 
@@ -38,6 +39,14 @@ def test_pictures_in_shards_and_files_together(folder):
     )
     assert isinstance(pictures["d.jpg"], Path)
     assert list(reading.passed_over["no such picture"]) == ["2.tar/a.jpg", "x/0.tar/sub/z.jpg"]
+
+
+def test_full_paths_into_shards_are_found_again_and_a_bad_shard_has_none(folder):
+    data = folder({"0.tar": tar_of(a=1, b=2), "bad.tar": b"no archive", "d.jpg": None})
+    names = ("0.tar/sub/b.jpg", "0.tar/sub/z.jpg", "bad.tar/a.jpg", "gone.tar/a.jpg", "d.jpg")
+    found = find_packed_by_path(str(data / name) for name in names)
+    wanted = str(data / "0.tar/sub/b.jpg")
+    assert found == {wanted: PackedPicture(str(data / "0.tar"), 512 + 512 + 512, 2, wanted)}
 
 
 def test_pictures_in_tables(folder):

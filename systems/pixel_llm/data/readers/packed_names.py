@@ -5,15 +5,17 @@ The file is looked for like any picture, with the same care for where it lies. I
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from systems.pixel_llm.data.picture_path import PackedPicture
 from systems.pixel_llm.data.places import PicturePlaces
 from systems.pixel_llm.data.readers.parquet_pictures import pictures_in_table
 from systems.pixel_llm.data.readers.webdataset import pictures_in_tar
+from systems.pixel_llm.errors import DatasetError
 
-__all__ = ["find_packed"]
+__all__ = ["find_packed", "find_packed_by_path"]
 
 _INSIDE = re.compile(r"(.+?(\.tar|\.parquet))/(.+)", re.IGNORECASE | re.DOTALL)
 _PICTURES_IN = {".tar": pictures_in_tar, ".parquet": pictures_in_table}
@@ -25,12 +27,30 @@ def find_packed(names: Sequence[str], places: PicturePlaces) -> dict[str, Packed
     Raises:
         DatasetError: a shard cannot be read, or lies outside of where pictures may be.
     """
-    matches = [match for name in names if (match := _INSIDE.fullmatch(name)) is not None]
-    names_in: dict[str, list[re.Match[str]]] = defaultdict(list)
-    for match in matches:
-        names_in[match[1]].append(match)
+    names_in = _by_shard(names)
     found: dict[str, PackedPicture] = {}
     for shard, path in places.find(list(names_in)).items():
-        pictures = _PICTURES_IN[names_in[shard][0][2].lower()](Path(path))
-        found |= {match[0]: pictures[match[3]] for match in names_in[shard] if match[3] in pictures}
+        found |= _pictures(names_in[shard], Path(path))
     return found
+
+
+def find_packed_by_path(paths: Iterable[str]) -> dict[str, PackedPicture]:
+    """The same for full paths, as a run writes them down: whose shard is gone or damaged is not among what is found."""
+    found: dict[str, PackedPicture] = {}
+    for shard, matches in _by_shard(paths).items():
+        with suppress(DatasetError, OSError):
+            found |= _pictures(matches, Path(shard))
+    return found
+
+
+def _by_shard(names: Iterable[str]) -> dict[str, list[re.Match[str]]]:
+    names_in: dict[str, list[re.Match[str]]] = defaultdict(list)
+    for name in names:
+        if (match := _INSIDE.fullmatch(name)) is not None:
+            names_in[match[1]].append(match)
+    return names_in
+
+
+def _pictures(matches: Sequence[re.Match[str]], shard: Path) -> dict[str, PackedPicture]:
+    pictures = _PICTURES_IN[matches[0][2].lower()](shard)
+    return {match[0]: pictures[match[3]] for match in matches if match[3] in pictures}
