@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
+from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
 from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
@@ -33,7 +34,6 @@ from systems.pixel_llm.training.model_place import captioner_in, choose_device
 from systems.pixel_llm.training.optim import learning_rate_factor, make_optimizer, scale_learning_rate
 from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
-from systems.pixel_llm.training.precision import resolve_precision
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import History, TrainState
