@@ -1,10 +1,10 @@
 """`ImageCaptionDataset`: a folder of captioned pictures as a torch dataset.
 
 It reads the samples once, then opens a picture each time one is asked for and not in the cache. All that is drawn at
-random for an item (which of several captions, crop, colour, mirror, what the user's transform draws) follows from (seed, epoch,
-index), so neither the number of workers nor the moment of a restart can change it. The epoch lies in shared memory,
-where worker processes that live on from epoch to epoch see it change. A picture that cannot be read is an error, or is
-left out of its batch: then the item is a `BadPicture`, so that no other item moves.
+random for an item (which of several captions; crop, colour and mirror; what the user's transform draws) follows from
+(seed, epoch, index), so neither the number of workers nor the moment of a restart can change it. The epoch lies in
+shared memory, where worker processes that live on from epoch to epoch see it change. A picture that cannot be read is
+an error, or is left out of its batch: then the item is a `BadPicture`, so that no other item moves.
 
 `dataset[i]` is for any loader and gives normalised floats. `make_loader` asks for the parts, `pixels` and
 `captions_of`: bytes, a quarter as large, which the model normalises.

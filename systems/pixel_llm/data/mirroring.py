@@ -2,8 +2,8 @@
 
 A picture may be mirrored where each of its captions survives that. A caption does not survive it where
 
-1. it may quote what is written in the picture: it has a figure, a quotation mark, a word in capitals, a word for writing
-   ("sign", "reads", "letters"), or a letter that is not Latin, since those languages are not known here;
+1. it may quote what is written in the picture: it has a figure, a quotation mark, a word in capitals, or a word for
+   writing ("sign", "reads", "letters"); or a letter that is not Latin, since those languages are not known here;
 2. it has another word for a side that a mirror makes wrong: clockwise, starboard, lefty;
 3. it says left or right, and one time at least it is not plain that a side is meant.
 
@@ -25,13 +25,14 @@ def _one_of(words: str) -> str:
 _WRITING = re.compile(
     r"""\d|["“”„‟«»‘‹›`]|(?<!\w)'[^']+'(?!\w)|[^\W\d_\u0000-\u024f]|\b"""
     + _one_of(
-        "alphabets? autograph(?:s|ed)? banners? barcodes? billboards? calendars? caption(?:s|ed)? clocks? compass(?:es)? "
-        "digits? engrav(?:ed|ings?) fonts? globes? graffiti handwriting handwritten headlines? initials? inscri\\w+ "
-        "label(?:s|ed|led)? letter(?:s|ed|ing)? logos? magazines? maps? marquees? menus? mono(?:gram|grams|grammed) "
-        "mottos? name[ds]? newspapers? number(?!\\s+of) number(?:s|ed) numerals? o'clock placards? plaques? posters? printed "
-        "quot(?:es?|ed|ing|ations?) read reads reading say says saying scoreboards? scripts? sentences? "
-        "sign(?:s|age|ed|ing|ature|atures|posts?)? slogans? spell(?:s|ed|ing)? spelt stating stickers? subtitles? "
-        "tattoo(?:s|ed)? texts? titles? titled words? worded wording writ(?:es?|ing|ings|ten) wrote"
+        "alphabets? autograph(?:s|ed)? banners? barcodes? billboards? calendars? caption(?:s|ed)? clocks? "
+        "compass(?:es)? digits? engrav(?:ed|ings?) fonts? globes? graffiti handwriting handwritten headlines? "
+        "initials? inscri\\w+ label(?:s|ed|led)? letter(?:s|ed|ing)? logos? magazines? maps? marquees? menus? "
+        "mono(?:gram|grams|grammed) mottos? name[ds]? newspapers? number(?!\\s+of) number(?:s|ed) numerals? "
+        "o'clock placards? plaques? posters? printed quot(?:es?|ed|ing|ations?) read reads reading say says "
+        "saying scoreboards? scripts? sentences? sign(?:s|age|ed|ing|ature|atures|posts?)? slogans? "
+        "spell(?:s|ed|ing)? spelt stating stickers? subtitles? tattoo(?:s|ed)? texts? titles? titled words? "
+        "worded wording writ(?:es?|ing|ings|ten) wrote"
     )
     + r"\b|\blicen[cs]e\s+plate",
     re.IGNORECASE,
@@ -41,6 +42,8 @@ _CAPITALS = re.compile(r"\b(?!(?:LEFT|RIGHT|ATV|BMX|CD|DVD|PC|RV|SUV|TV)\b)[A-Z]
 _OTHER_SIDES = re.compile(
     r"\b(?:(?:anti-?|counter-?)?clockwise|starboard|port side|left(?:y|ies)|right(?:y|ies))\b", re.IGNORECASE
 )
+_SEEN_BEFORE = 60
+"""Characters before a side that decide its sense: more than any of the phrases below."""
 _SIDE = re.compile(r"\b(left|right)(most|wards?|hand|handed|hander|handers)?\b", re.IGNORECASE)
 
 # What comes in a left and a right one: then the side is meant, but for a few turns of speech and where the word may be
@@ -48,10 +51,10 @@ _SIDE = re.compile(r"\b(left|right)(most|wards?|hand|handed|hander|handers)?\b",
 _PARTS = re.compile(
     r"(?:-facing|[\s-]+"
     + _one_of(
-        "ankles? arms?(?!\\s+in\\b) arrows? breast cheek corners? curve ears? edge eyes? eyebrow fist foot forearm front "
-        "hand(?!\\s+(?:in|man)\\b) hands handed hander handers headlight hind hip hook index knee lane legs? limb margin "
-        "most nostril pane paws? pocket rear shoulders? sides?(?!\\s+(?:up|by)\\b) sided sleeve temple thigh thumb turn "
-        "tusk wards? wrist"
+        "ankles? arms?(?!\\s+in\\b) arrows? breast cheek corners? curve ears? edge eyes? eyebrow fist foot "
+        "forearm front hand(?!\\s+(?:in|man)\\b) hands handed hander handers headlight hind hip hook index "
+        "knee lane legs? limb margin most nostril pane paws? pocket rear shoulders? "
+        "sides?(?!\\s+(?:up|by)\\b) sided sleeve temple thigh thumb turn tusk wards? wrist"
     )
     + r")\b",
     re.IGNORECASE,
@@ -59,8 +62,9 @@ _PARTS = re.compile(
 _AFTER_VERB = re.compile(
     r"\b(?:are|be|been|being|had|has|have|having|he|I|is|just|she|that|they|was|we|were|who|you)\s+$", re.IGNORECASE
 )
-_OTHER_OF_PAIR_AFTER = re.compile(r"(?:\s+(?:and|or|to)\s+(?:the\s+|to\s+)?|[-/])(?:left|right)\b", re.IGNORECASE)
-_OTHER_OF_PAIR_BEFORE = re.compile(r"\b(?:left|right)(?:\s+(?:and|or|to)\s+(?:the\s+|to\s+)?|[-/])$", re.IGNORECASE)
+# "Left to right", but not "left to the right of the door", where it may be the verb.
+_OTHER_OF_PAIR_AFTER = re.compile(r"(?:\s+(?:and|or|to)\s+|[-/])(?:left|right)\b", re.IGNORECASE)
+_OTHER_OF_PAIR_BEFORE = re.compile(r"\b(?:left|right)(?:\s+(?:and|or|to)\s+|[-/])$", re.IGNORECASE)
 
 _PREPOSITION = r"\b(?:at|from|in|into|off|on|onto|to|towards?)\s+"
 _OWNER = r"(?:the|its|his|her|their|our|my|your)\s+"
@@ -69,9 +73,9 @@ _AFTER_OWNER = re.compile(rf"(?:{_PREPOSITION}{_OWNER}(?:{_PLACE})?|\b{_PLACE})$
 _AFTER_TURN = re.compile(
     r"(?:\b(?:at|from|on|to|towards?)\s+|\b"
     + _one_of(
-        "bend(?:s|ing)? bent curv(?:es|ed|ing) fac(?:es?|ed|ing) gaz(?:es?|ed|ing) glanc(?:es?|ed|ing) head(?:s|ed|ing) "
-        "lean(?:s|ed|ing)? looking mov(?:es?|ed|ing) point(?:s|ed|ing)? tilt(?:s|ed|ing)? turn(?:s|ed|ing)? "
-        "veer(?:s|ed|ing)?"
+        "bend(?:s|ing)? bent curv(?:es|ed|ing) fac(?:es?|ed|ing) gaz(?:es?|ed|ing) glanc(?:es?|ed|ing) "
+        "head(?:s|ed|ing) lean(?:s|ed|ing)? looking mov(?:es?|ed|ing) point(?:s|ed|ing)? tilt(?:s|ed|ing)? "
+        "turn(?:s|ed|ing)? veer(?:s|ed|ing)?"
     )
     + r"[\s-]+)$",
     re.IGNORECASE,
@@ -83,9 +87,9 @@ _LONG_NEXT = re.compile(
     _ENDS_OR
     + r"|\b"
     + _one_of(
-        "are at by carries carrying eating facing from going has have holding holds in inside is jumping leaning looking "
-        "looks lying near next on playing pointing riding running sits sitting smiling standing stands talking that "
-        "throwing walking was watching wearing wears were which who"
+        "are at by carries carrying eating facing from going has have holding holds in inside is jumping "
+        "leaning looking looks lying near next on playing pointing riding running sits sitting smiling "
+        "standing stands talking that throwing walking was watching wearing wears were which who"
     )
     + r"\b)",
     re.IGNORECASE,
@@ -106,16 +110,16 @@ def mirrored_caption(caption: str) -> str:
 
 def _is_plain(caption: str, side: re.Match[str]) -> bool:
     """Whether this left or right means a side without doubt."""
-    before, after = caption[: side.start()], caption[side.end() :]
-    if side[2] or (before.endswith("(") and after.startswith(")")):
+    before, end = caption[max(0, side.start() - _SEEN_BEFORE) : side.start()], side.end()
+    if side[2] or (before.endswith("(") and caption.startswith(")", end)):
         return True
-    if _PARTS.match(after):
+    if _PARTS.match(caption, end):
         return not _AFTER_VERB.search(before)
-    if _OTHER_OF_PAIR_AFTER.match(after) or _OTHER_OF_PAIR_BEFORE.search(before):
+    if _OTHER_OF_PAIR_AFTER.match(caption, end) or _OTHER_OF_PAIR_BEFORE.search(before):
         return True
     if _AFTER_OWNER.search(before):
-        return _LONG_NEXT.match(after) is not None
-    return _AFTER_TURN.search(before) is not None and _SHORT_NEXT.match(after) is not None
+        return _LONG_NEXT.match(caption, end) is not None
+    return _AFTER_TURN.search(before) is not None and _SHORT_NEXT.match(caption, end) is not None
 
 
 def _other_side(word: str) -> str:
