@@ -45,7 +45,7 @@ def compare_memory(precision: str) -> dict[str, Any]:
     """Peak bytes of a step above what is held between steps, each side in a process of its own."""
     plain, recomputed = (_measured(precision, is_recomputed=on) for on in (False, True))
     saved = 1 - recomputed["peak_bytes"] / plain["peak_bytes"]
-    print(f"{precision}: peak above the {plain['held_bytes'] / MIB:,.0f} MiB that are held between steps")
+    print(f"{precision}: peak above the {plain['held_bytes'] / MIB:,.0f} MiB that the process holds between steps")
     print(f"  kept        {plain['peak_bytes'] / MIB:,.0f} MiB")
     print(f"  recomputed  {recomputed['peak_bytes'] / MIB:,.0f} MiB: {saved:.0%} lower (to reach: {TO_REACH:.0%})")
     return {"kept": plain, "recomputed": recomputed, "share_saved": saved}
@@ -55,10 +55,8 @@ def compare_seconds(precision: str, *, rounds: int) -> dict[str, list[float]]:
     """Seconds of a step, side by side."""
     check_gradients(precision)
     batch = made_batch(BATCH_SIZE)
-    sides = {
-        name: lambda trainer=make_trainer(precision, is_recomputed=on): trainer.train_step(batch)
-        for name, on in (("kept", False), ("recomputed", True))
-    }
+    kept, recomputed = (make_trainer(precision, is_recomputed=on) for on in (False, True))
+    sides = {"kept": lambda: kept.train_step(batch), "recomputed": lambda: recomputed.train_step(batch)}
     seconds = paired_seconds(sides, rounds=rounds)
     for name, figures in seconds.items():
         print(f"  {name:<11} {statistics.median(figures):.3f} s a step, all {[round(each, 3) for each in figures]}")

@@ -60,8 +60,8 @@ class PixelLLM(nn.Module):
     def gradient_checkpointing(self) -> bool:
         """Whether each block is computed a second time in the backward pass rather than kept (off at first).
 
-        Takes a good part less memory and about a third more time; losses and gradients are the same to the bit. It is
-        a matter of training alone and is not saved with the model.
+        Takes far less memory and one more forward pass a step; losses and gradients are the same to the bit. It is a
+        matter of training alone and is not saved with the model.
         """
         return self.encoder.gradient_checkpointing
 

@@ -36,8 +36,8 @@ class TrainingOptions:
     """Number format of the matrix products; weights and optimizer stay fp32. auto: bf16 where the processor or GPU is
     fast at it, else fp32."""
     gradient_checkpointing: bool = False
-    """Compute each block of the model a second time in the backward pass instead of keeping it: less memory, so a
-    larger batch or model, for about a third more time a step. The result is the same to the bit."""
+    """Compute each block of the model a second time in the backward pass instead of keeping it: far less memory, so a
+    larger batch or model, for one more forward pass a step. The result is the same to the bit."""
     seed: int = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
     max_steps: int | None = None
