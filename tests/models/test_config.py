@@ -65,6 +65,7 @@ def test_a_size_is_a_whole_number_in_range(name, value):
         ("image_size", (64,)), ("image_size", (64, 64, 3)), ("image_size", "64"), ("image_size", (64, 0)),
         ("max_seq_len", 1), ("vocab_size", 258), ("stem", "mlp"), ("stem", ["conv"]),
         ("dropout", -0.1), ("dropout", 1.0), ("dropout", math.nan), ("dropout", "0.1"), ("dropout", None),
+        ("stochastic_depth", -0.1), ("stochastic_depth", 1), ("stochastic_depth", math.nan), ("stochastic_depth", True),
         ("mlp_ratio", 0), ("mlp_ratio", math.inf), ("mlp_ratio", math.nan), ("mlp_ratio", "4"), ("mlp_ratio", 10**30),
     ],
 )  # fmt: skip

@@ -46,6 +46,7 @@ def test_an_unknown_name_gives_the_nearest() -> None:
         ("max_steps", 2.5, "a whole number at least 1"),
         ("max_checkpoints", None, "a whole number at least 1"),
         ("seed", 1.0, "a whole number at least 0"),
+        ("gradient_checkpointing", 1, "True or False"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_what_does(name: str, value: Any, wanted: str) -> None:

@@ -266,3 +266,24 @@ def test_a_validation_that_the_stop_cut_short_is_made_up_for(
     resumed.resume()
     resumed.train(num_epochs)
     assert_same_run(resumed, unbroken)
+
+
+def test_stochastic_depth_resumes_to_the_same_bits_with_or_without_gradient_checkpointing(
+    tiny_trainer: MakeTrainer, tiny_model: Any
+) -> None:
+    def trainer_in(folder: str, **settings: Any) -> Trainer:
+        return tiny_trainer(folder, model=tiny_model(stochastic_depth=0.5), **settings)
+
+    unbroken, plain = trainer_in("unbroken"), tiny_trainer("plain")
+    unbroken.train(2)
+    plain.train(2)
+    assert unbroken.get_history() != plain.get_history(), "it does something"
+    stopped = trainer_in("broken", gradient_checkpointing=True)
+    assert stopped.model.gradient_checkpointing
+    stop_at(2, stopped)
+    stopped.train(2)
+    torch.manual_seed(1234)
+    resumed = trainer_in("broken")
+    assert not resumed.model.gradient_checkpointing
+    resumed.train(2, resume_from="step_2")
+    assert_same_run(resumed, unbroken)

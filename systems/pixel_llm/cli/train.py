@@ -224,7 +224,7 @@ def make_trainer(
         there = f"{cache.num_filled:,} of {len(samples):,}"
         logger.info("Decoded pictures are kept in %s: %s are there already.", cache.path, there)
 
-    def make_dataset(samples: SampleTable, *, first: int, augment: bool) -> ImageCaptionDataset:
+    def make_dataset(samples: SampleTable, *, first: int, augment: str) -> ImageCaptionDataset:
         kept = False if cache is None else cache.part(range(first, first + len(samples)))
         return ImageCaptionDataset(
             command.data[0],
@@ -239,7 +239,7 @@ def make_trainer(
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
     train_loader = make_loader(
-        make_dataset(sides.train, first=0, augment=command.dataset.augment == "crop"),
+        make_dataset(sides.train, first=0, augment=command.dataset.augment),
         batch_size=batch_size,
         shuffle=True,
         num_workers=num_workers,
@@ -248,7 +248,7 @@ def make_trainer(
     val_loader = None
     if sides.validation:
         val_loader = make_loader(
-            make_dataset(sides.validation, first=len(sides.train), augment=False),
+            make_dataset(sides.validation, first=len(sides.train), augment="none"),
             batch_size=batch_size,
             shuffle=False,
             num_workers=num_workers,

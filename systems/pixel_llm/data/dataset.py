@@ -1,10 +1,10 @@
 """`ImageCaptionDataset`: a folder of captioned pictures as a torch dataset.
 
 It reads the samples once, then opens a picture each time one is asked for and not in the cache. All that is drawn at
-random for an item (which of several captions, the crop, what the user's transform draws) follows from (seed, epoch,
-index), so neither the number of workers nor the moment of a restart can change it. The epoch lies in shared memory,
-where worker processes that live on from epoch to epoch see it change. A picture that cannot be read is an error, or is
-left out of its batch: then the item is a `BadPicture`, so that no other item moves.
+random for an item (which of several captions; crop, colour and mirror; what the user's transform draws) follows from
+(seed, epoch, index), so neither the number of workers nor the moment of a restart can change it. The epoch lies in
+shared memory, where worker processes that live on from epoch to epoch see it change. A picture that cannot be read is
+an error, or is left out of its batch: then the item is a `BadPicture`, so that no other item moves.
 
 `dataset[i]` is for any loader and gives normalised floats. `make_loader` asks for the parts, `pixels` and
 `captions_of`: bytes, a quarter as large, which the model normalises.
@@ -23,11 +23,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from systems.pixel_llm.data.augmentation import random_crop
+from systems.pixel_llm.data.augmentation import mirrored, random_color, random_crop
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch, DatasetItem, collate_captions
 from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.images import open_image, open_pixels
-from systems.pixel_llm.data.options import BadSamplePolicy, CaptionChoice
+from systems.pixel_llm.data.mirroring import mirrored_caption, survives_mirror
+from systems.pixel_llm.data.options import DEFAULT_AUGMENT, BadSamplePolicy, CaptionChoice, augmentation_steps
 from systems.pixel_llm.data.picture_path import PicturePath
 from systems.pixel_llm.data.pixel_cache import PixelCache
 from systems.pixel_llm.data.samples import Sample, SampleTable, read_samples
@@ -38,6 +39,9 @@ from systems.pixel_llm.preprocessing import Preprocessing
 from systems.pixel_llm.seeding import derive_seed
 
 __all__ = ["ImageCaptionDataset"]
+
+_NOT_LOOKED, _MAY_BE_MIRRORED, _STAYS_AS_IT_IS = range(3)
+"""What is known of a picture's captions; they are read once, when a mirror is first held up to it."""
 
 
 class ImageCaptionDataset(Dataset[DatasetItem]):
@@ -59,7 +63,10 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         image_size: (height, width) in pixels; not used with a transform of your own.
         seed: what is drawn at random follows from it.
         samples: takes the place of what would be read from the folder, as for one side of a split.
-        augment: cut each picture a little differently every epoch (`random_crop`); not with a transform of your own.
+        augment: what is done to the pictures anew every epoch: "crop", "color" and "flip", several with commas between
+            them, or "none". True is "crop,color", which leaves every caption true; "flip" mirrors every other picture
+            and swaps left and right in its captions, leaving out those of which a caption might become wrong
+            (`data/mirroring.py`), and knows English only. Not with a transform of your own.
         on_bad_sample: a picture that cannot be read is an error ("raise"), or its batch is smaller by one ("skip").
         caption_choice: of several captions of a picture, one drawn anew each epoch ("sample"), the first, or all; with
             "all" the model looks at the picture once and learns every caption.
@@ -86,7 +93,7 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         *,
         seed: int = 0,
         samples: Sequence[Sample] | None = None,
-        augment: bool = False,
+        augment: str | bool = False,
         on_bad_sample: BadSamplePolicy = "raise",
         caption_choice: CaptionChoice = "sample",
         captions_per_file: str = "one",
@@ -115,15 +122,21 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
         """One record a picture, sorted by name where they were read from the folder."""
         if not self.samples:
             raise DatasetError(f"A dataset of {shown(dataset_dir)} was given no samples. Give it at least one.")
-        if augment and transform is not None:
-            raise ConfigError("augment=True has no effect with a transform of your own: put a crop into the transform.")
+        if isinstance(augment, bool):
+            augment = DEFAULT_AUGMENT if augment else "none"
+        self.augment = augmentation_steps(augment)
+        """The steps that are done to pictures."""
+        if self.augment and transform is not None:
+            raise ConfigError(
+                f"augment={augment!r} has no effect with a transform of your own: put a crop into the transform."
+            )
         self.seed = seed
-        self.augment = augment
         self.on_bad_sample = on_bad_sample
         self.caption_choice = caption_choice
         self._user_transform = transform
         self._own_transform = None if self.preprocessing is None else make_transform(self.preprocessing)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._mirror_findings = np.full(len(self.samples) if "flip" in self.augment else 0, _NOT_LOOKED, np.uint8)
         self._cache = self._chosen_cache(cache)
 
     @property
@@ -176,12 +189,10 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
 
         `draw` counts how often the picture came before in this epoch: each time it is drawn anew.
         """
-        captions = self.samples[index].captions
-        if self.caption_choice == "all":
-            return list(captions)
-        if self.caption_choice == "first":
-            return [captions[0]]
-        return [captions[derive_seed("caption", *self._place(index, epoch, draw)) % len(captions)]]
+        captions = self._chosen_captions(index, epoch, draw)
+        if self._is_mirrored(index, epoch, draw):
+            return [mirrored_caption(caption) for caption in captions]
+        return captions
 
     def pixels(self, index: int, *, epoch: int, draw: int = 0) -> NDArray[np.uint8]:
         """uint8 [3, H, W] of a picture as it is seen in `epoch`, not to be written to. Threads may ask side by side.
@@ -190,9 +201,12 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
             DatasetError: the picture cannot be read.
         """
         pixels = self._stretched_pixels(index)
-        if self.augment:
-            return random_crop(pixels, seed=derive_seed("augment", *self._place(index, epoch, draw)))
-        return pixels
+        place = self._place(index, epoch, draw)
+        if "crop" in self.augment:
+            pixels = random_crop(pixels, seed=derive_seed("augment", *place))
+        if "color" in self.augment:
+            pixels = random_color(pixels, seed=derive_seed("color", *place))
+        return mirrored(pixels) if self._is_mirrored(index, epoch, draw) else pixels
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy gets an epoch of its own, which its workers must see change too."""
@@ -202,6 +216,23 @@ class ImageCaptionDataset(Dataset[DatasetItem]):
     def _place(self, index: int, epoch: int, draw: int) -> tuple[int, ...]:
         """What all that is drawn for an item is seeded by."""
         return (self.seed, epoch, index, draw) if draw else (self.seed, epoch, index)
+
+    def _chosen_captions(self, index: int, epoch: int, draw: int) -> list[str]:
+        captions = self.samples[index].captions
+        if self.caption_choice == "all":
+            return list(captions)
+        if self.caption_choice == "first":
+            return [captions[0]]
+        return [captions[derive_seed("caption", *self._place(index, epoch, draw)) % len(captions)]]
+
+    def _is_mirrored(self, index: int, epoch: int, draw: int) -> bool:
+        """Whether a picture is seen mirrored: by lot, where none of its captions, chosen or not, speaks against it."""
+        if "flip" not in self.augment or derive_seed("flip", *self._place(index, epoch, draw)) % 2:
+            return False
+        if self._mirror_findings[index] == _NOT_LOOKED:
+            survive = all(map(survives_mirror, self.samples[index].captions))
+            self._mirror_findings[index] = _MAY_BE_MIRRORED if survive else _STAYS_AS_IT_IS
+        return bool(self._mirror_findings[index] == _MAY_BE_MIRRORED)
 
     def _image(self, index: int, epoch: int) -> Tensor:
         if self._own_transform is not None:

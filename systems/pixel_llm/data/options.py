@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.errors import ConfigError, nearest_name_hint
 
-__all__ = ["MAX_WEIGHT", "BadSamplePolicy", "CaptionChoice", "DataOptions", "MixOptions", "ReadingOptions"]
+__all__ = [
+    "DEFAULT_AUGMENT",
+    "MAX_WEIGHT",
+    "BadSamplePolicy",
+    "CaptionChoice",
+    "DataOptions",
+    "MixOptions",
+    "ReadingOptions",
+    "augmentation_steps",
+]
 
 BadSamplePolicy = Literal["skip", "raise"]
 CaptionChoice = Literal["sample", "first", "all"]
 
+AUGMENTATION_STEPS = ("crop", "color", "flip")
+DEFAULT_AUGMENT = "crop,color"
+"""What leaves every caption true, in every language."""
 MAX_WEIGHT = 1_000.0
 """How often a picture may come in an epoch; beyond, it is more likely a mistake."""
 
@@ -76,9 +88,11 @@ class DataOptions(MixOptions):
     cache: bool = False
     """Keep decoded pictures in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs
     find them. Without this they are kept in memory, up to 1 GiB for training and as much for validation."""
-    augment: Literal["crop", "none"] = "crop"
-    """What is done to pictures in training. crop: each is cut a little differently every epoch, which helps against
-    learning a small set by heart."""
+    augment: str = DEFAULT_AUGMENT
+    """What is done to pictures in training, anew every epoch, against learning a small set by heart: one or more of
+    crop (cut a little differently), color (light, contrast and saturation moved slightly, no hue), flip (every other
+    picture mirrored, with left and right swapped in its captions, and never where that may be wrong; English only);
+    or none."""
     validation_fraction: float = 0.1
     """Share of the pictures held back for validation where no validation data is given."""
     caption_choice: CaptionChoice = "all"
@@ -95,7 +109,27 @@ class DataOptions(MixOptions):
             raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
         if self.num_workers is not None and self.num_workers < 0:
             raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
+        augmentation_steps(self.augment)
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(f"validation_fraction must be above 0 and below 1, not {self.validation_fraction}.")
         if not 0 <= self.max_bad_share <= 1:
             raise ConfigError(f"max_bad_share must be between 0 and 1, not {self.max_bad_share}.")
+
+
+def augmentation_steps(augment: str) -> tuple[str, ...]:
+    """The steps that words with commas between them name, such as "crop,color", in the order they are done; of "none"
+    there are none.
+
+    Raises:
+        ConfigError: a word is no step, or "none" stands beside others.
+    """
+    named = [word.strip() for word in augment.split(",")]
+    if named == ["none"]:
+        return ()
+    for word in named:
+        if word not in AUGMENTATION_STEPS:
+            raise ConfigError(
+                f"augment must be some of {', '.join(AUGMENTATION_STEPS)} with commas between them, as in "
+                f"{DEFAULT_AUGMENT}, or none; not {augment!r}. {nearest_name_hint(word, AUGMENTATION_STEPS)}".rstrip()
+            )
+    return tuple(step for step in AUGMENTATION_STEPS if step in named)

@@ -47,8 +47,8 @@ class Captioner:
         Args:
             path: see `find_checkpoint`.
             device: where to run; left out: a GPU where there is one.
-            precision: of the weights, "fp32", "bf16" or "fp16". "auto" is bf16 where the device is fast at it: captions come
-                up to twice as quickly, and about one in seven is worded otherwise (docs/experiments.md).
+            precision: of the weights, "fp32", "bf16" or "fp16". "auto" is bf16 where the device is fast at it: captions
+                come up to twice as quickly, and about one in seven is worded otherwise (docs/experiments.md).
 
         Raises:
             CheckpointError: there is no model, or it is damaged.

@@ -49,6 +49,9 @@ class PixelLLMConfig:
     """Most tokens of a caption, its end mark included."""
     dropout: float = 0.1
     """Share of values dropped in training, after each attention and MLP and after the embeddings."""
+    stochastic_depth: float = 0.0
+    """Chance that a picture or caption passes by an attention or MLP of the last block in training; less in earlier
+    blocks, in proportion to their depth. Something for models of many blocks."""
 
     def __post_init__(self) -> None:
         if isinstance(self.image_size, Sequence):  # JSON and TOML give lists
@@ -64,8 +67,10 @@ class PixelLLMConfig:
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name))
         _check_whole("vocab_size", self.vocab_size, at_least=259, at_most=LARGEST_VOCABULARY)
-        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
-            raise ConfigError(f"dropout must be a number, at least 0 and below 1, not {self.dropout!r}.")
+        for name in ("dropout", "stochastic_depth"):
+            share = getattr(self, name)
+            if not (_is_number(share) and 0 <= share < 1):
+                raise ConfigError(f"{name} must be a number, at least 0 and below 1, not {share!r}.")
         if not (_is_number(self.mlp_ratio) and 0 < self.mlp_ratio <= LARGEST_MLP_RATIO):
             raise ConfigError(
                 f"mlp_ratio must be a number above 0, at most {LARGEST_MLP_RATIO}, not {self.mlp_ratio!r}."

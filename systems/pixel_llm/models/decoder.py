@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from systems.pixel_llm.models.config import PixelLLMConfig
+from systems.pixel_llm.models.gradient_checkpointing import recomputed
 from systems.pixel_llm.models.kv_cache import KVCache
 from systems.pixel_llm.models.layers import (
     MLP,
     CrossAttention,
     Dropout,
     SelfAttention,
+    StochasticDepth,
     attend,
     merge_heads,
     split_heads,
@@ -36,13 +38,18 @@ class DecoderBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = MLP(width, int(width * config.mlp_ratio))
         self.dropout = Dropout(config.dropout)
+        self.stochastic_depth = StochasticDepth(config.stochastic_depth, layer=layer, num_layers=config.text_num_layers)
 
     def forward(self, hidden: Tensor, cross_key: Tensor, cross_value: Tensor, cache: KVCache | None) -> Tensor:
         """[B, T, D], with the picture's keys and values [B, K, N, E] -> [B, T, D]."""
-        hidden = hidden + self.dropout(self._attend_to_caption(self.attention_norm(hidden), cache))
+        hidden = hidden + self._regularised(self._attend_to_caption(self.attention_norm(hidden), cache))
         looked_up = self.cross_attention(self.cross_attention_norm(hidden), cross_key, cross_value)
-        hidden = hidden + self.dropout(looked_up)
-        return hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))
+        hidden = hidden + self._regularised(looked_up)
+        return hidden + self._regularised(self.mlp(self.mlp_norm(hidden)))
+
+    def _regularised(self, branch: Tensor) -> Tensor:
+        regularised: Tensor = self.stochastic_depth(self.dropout(branch))
+        return regularised
 
     def _attend_to_caption(self, hidden: Tensor, cache: KVCache | None) -> Tensor:
         query, key, value = self.attention.project(hidden)
@@ -52,7 +59,11 @@ class DecoderBlock(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Caption tokens to logits, looking at image features."""
+    """Caption tokens to logits, looking at image features.
+
+    Attributes:
+        gradient_checkpointing: compute each block anew in the backward pass; see `PixelLLM.gradient_checkpointing`.
+    """
 
     def __init__(self, config: PixelLLMConfig) -> None:
         super().__init__()
@@ -66,6 +77,7 @@ class TextDecoder(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(DecoderBlock(config, layer) for layer in range(config.text_num_layers))
         self.norm = nn.LayerNorm(width)
+        self.gradient_checkpointing = False
 
     def look_at(self, image_features: Tensor, image_index: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """Image features [B, N, D] -> of each block the picture's keys and values, each [B, K, N, E].
@@ -103,8 +115,11 @@ class TextDecoder(nn.Module):
         # Contiguous slices, so that a compiled graph sees views and no lookup of a range.
         hidden = self.token_embedding(input_ids) + self.position_embedding.weight[start : start + length]
         hidden = self.dropout(hidden)
+        # A cache is written as blocks are computed, which must not happen twice; and it is for use without gradients.
+        is_recomputed = self.gradient_checkpointing and cache is None
         for block, (cross_key, cross_value) in zip(self.blocks, cross_keys_values, strict=True):
-            hidden = block(hidden, cross_key, cross_value, cache)
+            inputs = (hidden, cross_key, cross_value, cache)
+            hidden = recomputed(block, *inputs) if is_recomputed else block(*inputs)
         if cache is not None:
             cache.advance(length)
         if positions is not None:

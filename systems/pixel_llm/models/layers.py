@@ -1,4 +1,4 @@
-"""The parts that encoder and decoder share: attention, MLP, dropout.
+"""The parts that encoder and decoder share: attention, MLP, dropout, stochastic depth.
 
 Axis letters, throughout the package: B batch, H W pixels, N image tokens (patches), T caption tokens, D width,
 V vocabulary, K attention heads, E width of one head.
@@ -13,6 +13,7 @@ __all__ = [
     "CrossAttention",
     "Dropout",
     "SelfAttention",
+    "StochasticDepth",
     "attend",
     "matmul_attention",
     "merge_heads",
@@ -139,6 +140,32 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
         return f"rate={self.rate}"
+
+
+class StochasticDepth(nn.Module):
+    """Drops a residual branch for some samples of a batch in training (Huang et al. 2016, section 3).
+
+    By the linear rule (their equation 4), block l of L is dropped with l / L of the chance of the last one. What is
+    kept is divided by the chance to be kept, so that nothing need be scaled outside training; the paper scales there.
+    Every branch of a block draws for itself, from torch's global generator. At a chance of 0 nothing is drawn.
+    """
+
+    def __init__(self, last_rate: float, *, layer: int, num_layers: int) -> None:
+        """`last_rate` is the chance of the last block, `layer` counts from 0."""
+        super().__init__()
+        self.rate = last_rate * (layer + 1) / num_layers
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D] with some of the B samples zero; unchanged outside training."""
+        if not self.training or self.rate == 0:
+            return branch
+        keep_rate = 1 - self.rate
+        kept = torch.empty(len(branch), 1, 1, device=branch.device).bernoulli_(keep_rate)
+        return branch * (kept / keep_rate).to(branch.dtype)
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        return f"rate={self.rate:g}"
 
 
 def split_heads(hidden: Tensor, num_heads: int) -> Tensor:

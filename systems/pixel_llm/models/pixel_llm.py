@@ -62,6 +62,19 @@ class PixelLLM(nn.Module):
         """V: rows of the embedding table and width of the logits; at least the tokenizer's size."""
         return self.decoder.token_embedding.weight.shape[0]
 
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether each block is computed a second time in the backward pass rather than kept (off at first).
+
+        Takes far less memory and one more forward pass a step; losses and gradients are the same to the bit. It is a
+        matter of training alone and is not saved with the model.
+        """
+        return self.encoder.gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, is_on: bool) -> None:
+        self.encoder.gradient_checkpointing = self.decoder.gradient_checkpointing = is_on
+
     # --- training -----------------------------------------------------------------------------------------------------
 
     def encode_captions(self, captions: Sequence[str]) -> TokenBatch:

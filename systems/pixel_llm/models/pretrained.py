@@ -28,7 +28,15 @@ MODEL_TYPE = "pixel_llm"
 MAX_CONFIG_BYTES = 2**20
 EMBEDDING_NAME = "decoder.token_embedding.weight"
 # Settings that do not decide the shape of any tensor but the embedding table, which is resized.
-FREE_SETTINGS = ("vocab_size", "dropout", "vision_num_heads", "text_num_heads", "text_embed_dim", "image_size")
+FREE_SETTINGS = (
+    "vocab_size",
+    "dropout",
+    "stochastic_depth",
+    "vision_num_heads",
+    "text_num_heads",
+    "text_embed_dim",
+    "image_size",
+)
 
 
 def save(model: "PixelLLM", folder: Path, *, dtype: torch.dtype | None = None) -> None:

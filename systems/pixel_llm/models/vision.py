@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from systems.pixel_llm.models.config import PixelLLMConfig
-from systems.pixel_llm.models.layers import MLP, Dropout, SelfAttention
+from systems.pixel_llm.models.gradient_checkpointing import recomputed
+from systems.pixel_llm.models.layers import MLP, Dropout, SelfAttention, StochasticDepth
 
 __all__ = ["ConvStem", "PatchStem", "VisionBlock", "VisionEncoder"]
 
@@ -57,7 +58,7 @@ class ConvStem(nn.Module):
 class VisionBlock(nn.Module):
     """Pre-norm transformer block: self-attention, then MLP, each added to what came in."""
 
-    def __init__(self, config: PixelLLMConfig) -> None:
+    def __init__(self, config: PixelLLMConfig, layer: int) -> None:
         super().__init__()
         width = config.vision_embed_dim
         self.attention_norm = nn.LayerNorm(width)
@@ -65,15 +66,26 @@ class VisionBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = MLP(width, int(width * config.mlp_ratio))
         self.dropout = Dropout(config.dropout)
+        self.stochastic_depth = StochasticDepth(
+            config.stochastic_depth, layer=layer, num_layers=config.vision_num_layers
+        )
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden)))
-        return hidden + self.dropout(self.mlp(self.mlp_norm(hidden)))
+        hidden = hidden + self._regularised(self.attention(self.attention_norm(hidden)))
+        return hidden + self._regularised(self.mlp(self.mlp_norm(hidden)))
+
+    def _regularised(self, branch: Tensor) -> Tensor:
+        regularised: Tensor = self.stochastic_depth(self.dropout(branch))
+        return regularised
 
 
 class VisionEncoder(nn.Module):
-    """Pictures to image features."""
+    """Pictures to image features.
+
+    Attributes:
+        gradient_checkpointing: compute each block anew in the backward pass; see `PixelLLM.gradient_checkpointing`.
+    """
 
     def __init__(self, config: PixelLLMConfig) -> None:
         super().__init__()
@@ -84,12 +96,13 @@ class VisionEncoder(nn.Module):
         self.stem = stem(config.patch_size, width)
         self.position_embedding = nn.Embedding(rows * columns, width)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.vision_num_layers))
+        self.blocks = nn.ModuleList(VisionBlock(config, layer) for layer in range(config.vision_num_layers))
         self.norm = nn.LayerNorm(width)
+        self.gradient_checkpointing = False
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] normalised pixels -> image features [B, N, D]."""
         hidden = self.dropout(self.stem(images) + self.position_embedding.weight)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = recomputed(block, hidden) if self.gradient_checkpointing else block(hidden)
         return self.norm(hidden)

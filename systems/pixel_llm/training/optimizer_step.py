@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from systems.pixel_llm.models.precision import PrecisionName
 from systems.pixel_llm.seeding import derive_seed
 from systems.pixel_llm.training.micro_batches import MicroBatch
-from systems.pixel_llm.training.precision import PrecisionName, autocast_context
+from systems.pixel_llm.training.precision import autocast_context
 
 __all__ = ["OptimizerStep", "StepOutcome"]
 

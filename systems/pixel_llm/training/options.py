@@ -46,6 +46,9 @@ class TrainingOptions:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the matrix products; weights and optimizer stay fp32. auto: bf16 where the processor or GPU is
     fast at it, else fp32. fp16, for GPUs without bf16, scales the loss."""
+    gradient_checkpointing: bool = False
+    """Compute each block of the model a second time in the backward pass instead of keeping it: far less memory, so a
+    larger batch or model, for one more forward pass a step. The result is the same to the bit."""
     seed: int = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
     max_steps: int | None = None
@@ -74,6 +77,8 @@ class TrainingOptions:
         self._check_number("max_checkpoints", is_whole=True, at_least=1)
         self._check_number("seed", is_whole=True, at_least=0)
         self._check_number("score_every", is_whole=True, at_least=0)
+        if not isinstance(self.gradient_checkpointing, bool):
+            raise ConfigError(f"gradient_checkpointing must be True or False, not {self.gradient_checkpointing!r}.")
         self._check_choice("schedule", ("cosine", "constant", None))
         self._check_number("gradient_accumulation_steps", is_whole=True, at_least=1)
         self._check_number("max_bad_steps", is_whole=True, at_least=1)

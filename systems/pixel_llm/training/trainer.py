@@ -96,6 +96,8 @@ class Trainer:
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}.")
         self._captioner = captioner_in(model)
+        if self.options.gradient_checkpointing:  # else as the model has it
+            self._captioner.gradient_checkpointing = True
         self.device = choose_device(device, model)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
