@@ -1,57 +1,17 @@
-"""The default optimizer's groups, the schedule as a function, and state that is cut with its parameter."""
+"""The default optimizer's groups, rates of parts, and state that is cut with its parameter."""
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from systems.pixel_llm.training.optim import (
     cut_optimizer_state,
-    learning_rate_factor,
     make_optimizer,
     parameter_groups,
     scale_learning_rate,
 )
-
-
-@pytest.mark.parametrize(
-    ("progress", "schedule", "warmup_fraction", "expected"),
-    [
-        (0.0, "cosine", 0.1, 0.0),
-        (0.05, "cosine", 0.1, 0.5),
-        (0.1, "cosine", 0.1, 1.0),
-        (0.55, "cosine", 0.1, 0.5),
-        (1.0, "cosine", 0.1, 0.0),
-        (0.0, "cosine", 0.0, 1.0),
-        (0.25, "cosine", 0.0, 0.5 + 0.25 * math.sqrt(2)),
-        (0.05, "constant", 0.1, 0.5),
-        (0.1, "constant", 0.1, 1.0),
-        (1.0, "constant", 0.1, 1.0),
-        (-1.0, "constant", 0.1, 0.0),
-        (2.0, "cosine", 0.1, 0.0),
-    ],
-)
-def test_the_factor_at_known_places(progress: float, schedule: str, warmup_fraction: float, expected: float) -> None:
-    factor = learning_rate_factor(progress, schedule=schedule, warmup_fraction=warmup_fraction)
-    assert factor == pytest.approx(expected, abs=1e-12)
-
-
-@given(progress=st.floats(0, 1), step=st.floats(0, 0.01), warmup_fraction=st.floats(0, 0.9))
-def test_the_factor_rises_to_its_peak_and_falls_without_a_jump(
-    progress: float, step: float, warmup_fraction: float
-) -> None:
-    now = learning_rate_factor(progress, schedule="cosine", warmup_fraction=warmup_fraction)
-    later = learning_rate_factor(progress + step, schedule="cosine", warmup_fraction=warmup_fraction)
-    assert 0.0 <= now <= 1.0
-    if progress + step <= warmup_fraction:
-        assert later >= now
-    elif progress >= warmup_fraction:
-        assert later <= now
-        assert now - later <= 0.5 * math.pi * step / (1 - warmup_fraction) + 1e-9
 
 
 def test_matrices_decay_and_nothing_else(tiny_model: Any) -> None:

@@ -37,7 +37,7 @@ def test_an_unknown_name_gives_the_nearest() -> None:
         ("max_steps", 0, "at least 1"),
         ("max_checkpoints", 0, "at least 1"),
         ("seed", -1, "at least 0"),
-        ("schedule", "linear", "one of 'cosine', 'constant', None"),
+        ("schedule", "wave", "one of 'cosine', 'linear', 'constant', 'wsd', None"),
         ("precision", "fp16", "one of 'auto', 'fp32', 'bf16'"),
         ("progress", "on", "one of 'auto', 'bar', 'off'"),
         ("learning_rate", "1e-3", "a number above 0"),
