@@ -18,6 +18,7 @@ from systems.pixel_llm.training.parts import named_parameters_of
 
 __all__ = [
     "REST",
+    "check_default_optimizer",
     "cut_optimizer_state",
     "default_groups",
     "default_optimizer",
@@ -107,6 +108,15 @@ def default_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim
         weight_decay=options.weight_decay,
         learning_rates=options.part_learning_rates,
     )
+
+
+def check_default_optimizer(options: TrainingOptions, *, is_default: bool) -> None:
+    """Raises ConfigError where the options have rates of parts, and the optimizer is the user's."""
+    if options.learning_rates is not None and not is_default:
+        raise ConfigError(
+            "learning_rates are those of the default optimizer. Give your own one a group a part, each with its lr, or "
+            "leave optimizer out."
+        )
 
 
 def set_hyperparameters(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> None:

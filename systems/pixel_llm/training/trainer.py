@@ -33,6 +33,7 @@ from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import CaptionLoss
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.optim import (
+    check_default_optimizer,
     default_groups,
     default_optimizer,
     scale_learning_rate,
@@ -121,6 +122,7 @@ class Trainer:
             scheduler, scheduler_interval,
             optimizer=optimizer, options=self.options, has_validation=val_loader is not None,
         )  # fmt: skip
+        check_default_optimizer(self.options, is_default=optimizer is None)
         self._frozen = freeze(self._captioner, self.options.frozen_parts)
         self._owns_optimizer = optimizer is None
         self.optimizer: torch.optim.Optimizer = optimizer or default_optimizer(self._captioner, self.options)
@@ -424,14 +426,24 @@ class Trainer:
             self._pause(f"step_{state.step}", train_loss=None)
 
     def _save_at_steps(self) -> None:
-        """Where `save_every_steps` says so, unless this very step is saved already or will be, as the run's last."""
+        """Where `save_every_steps` says so, unless this very step is saved already, or right away as an end."""
         every, step = self.options.save_every_steps, self.state.step
-        if every is None or step % every != 0 or step == self._saved_step or self._end_reason() is not None:
+        if every is None or step % every != 0 or step == self._saved_step:
+            return
+        if self._end_reason() is not None or self._is_epoch_end_saved():
             return
         started, saved_step = self._recorder.clock(), self._saved_step
         self._save(f"step_{step}")
         self._saved_step = saved_step  # it stands in for none of the run's own, which have a metric
         self._recorder.leave_out(self._recorder.clock() - started)
+
+    def _is_epoch_end_saved(self) -> bool:
+        """Whether the epoch is at its last batch, and a checkpoint comes with its end."""
+        state, budget = self.state, self._recorder.budget
+        if budget is None or state.batch_in_epoch != self._train_batches.num_batches:
+            return False
+        is_interval = not budget.validates_by_progress and (state.epoch + 1) % self.checkpoint_interval == 0
+        return is_interval or state.epoch + 1 == budget.num_epochs
 
     def _complete_epoch(self) -> float:
         state, budget = self.state, self._recorder.budget
