@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
 from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.seeding import derive_seed
 from systems.pixel_llm.tokenizer import TokenBatch
 from systems.pixel_llm.training.batch_content import bad_pictures_of_batch, captions_of_batch, image_index_of_batch
@@ -40,7 +41,7 @@ from systems.pixel_llm.training.optim import (
     set_hyperparameters,
 )
 from systems.pixel_llm.training.options import TrainingOptions
-from systems.pixel_llm.training.precision import autocast_context, resolve_precision
+from systems.pixel_llm.training.precision import autocast_context
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.schedule import learning_rate_factor
