@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -345,3 +346,40 @@ def test_writing_that_the_pictures_font_lacks_is_no_warning(pixel_llm, pictures)
     assert ended.status == 0
     assert "Glyph" not in ended.err
     assert Path("漢字 🦊/training_curve.png").is_file()
+
+
+# --- the optimizer's settings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--freeze", "encodr"], "freeze: 'encodr' takes no parameter of this model. Did you mean 'encoder'?"),
+        (["--freeze", "encoder,decoder"], "freeze='encoder,decoder' leaves nothing to train"),
+        (["--learning-rates", "encoder=0"], "learning_rates must be PART=RATE"),
+        (["--learning-rates", "vision=1e-3"], "learning_rates: 'vision' takes no parameter"),
+        (["--warmup-steps", "9", "--warmup-fraction", "0.1"], "both say how long the warm-up is"),
+        (["--decay-fraction", "2"], "decay_fraction must be a number above 0 and at most 1, not 2.0"),
+        (["--min-learning-rate-fraction", "1"], "min_learning_rate_fraction must be a number at least 0 and below 1"),
+        (["--save-every-steps", "0"], "save_every_steps must be a whole number at least 1, not 0"),
+    ],
+)
+def test_a_wrong_setting_of_the_optimizer_is_told_and_leaves_no_run(pixel_llm, pictures, words, wanted):
+    ended = pixel_llm("train", pictures, TINY, "--max-steps", 20, "--out", "run", *words)
+    assert ended.status == 2
+    assert wanted in " ".join(ended.err.replace("│", " ").split())
+    assert not Path("run").exists()
+
+
+def test_parts_a_schedule_and_saves_by_steps_from_the_command_line(pixel_llm, pictures):
+    words = ["--freeze", "encoder.stem", "--learning-rates", "encoder=1e-4,decoder.norm=2e-3", "--schedule", "wsd"]
+    words += ["--warmup-steps", 1, "--save-every-steps", 2, "--deterministic", "--log-interval", 1]
+    ended = pixel_llm("train", pictures, TINY, "--max-steps", 3, "--out", "run", *words)
+    assert ended.status == 0, ended.err
+    settings = tomllib.loads(Path("run/options.toml").read_text(encoding="utf-8"))
+    assert settings["learning_rates"] == "encoder=1e-4,decoder.norm=2e-3"
+    assert (settings["freeze"], settings["schedule"], settings["warmup_steps"]) == ("encoder.stem", "wsd", 1)
+    rates = [record["learning_rate"] for record in records(Path("run"), "train")]
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3 / 6 / 0.2])
+    ended = pixel_llm("train", pictures, "--out", "run", "--resume", "--max-steps", 5)
+    assert ended.status == 0, ended.err

@@ -1,57 +1,18 @@
-"""The default optimizer's groups, the schedule as a function, and state that is cut with its parameter."""
+"""The default optimizer's groups, rates of parts, and state that is cut with its parameter."""
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
+from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.training.optim import (
     cut_optimizer_state,
-    learning_rate_factor,
     make_optimizer,
     parameter_groups,
     scale_learning_rate,
 )
-
-
-@pytest.mark.parametrize(
-    ("progress", "schedule", "warmup_fraction", "expected"),
-    [
-        (0.0, "cosine", 0.1, 0.0),
-        (0.05, "cosine", 0.1, 0.5),
-        (0.1, "cosine", 0.1, 1.0),
-        (0.55, "cosine", 0.1, 0.5),
-        (1.0, "cosine", 0.1, 0.0),
-        (0.0, "cosine", 0.0, 1.0),
-        (0.25, "cosine", 0.0, 0.5 + 0.25 * math.sqrt(2)),
-        (0.05, "constant", 0.1, 0.5),
-        (0.1, "constant", 0.1, 1.0),
-        (1.0, "constant", 0.1, 1.0),
-        (-1.0, "constant", 0.1, 0.0),
-        (2.0, "cosine", 0.1, 0.0),
-    ],
-)
-def test_the_factor_at_known_places(progress: float, schedule: str, warmup_fraction: float, expected: float) -> None:
-    factor = learning_rate_factor(progress, schedule=schedule, warmup_fraction=warmup_fraction)
-    assert factor == pytest.approx(expected, abs=1e-12)
-
-
-@given(progress=st.floats(0, 1), step=st.floats(0, 0.01), warmup_fraction=st.floats(0, 0.9))
-def test_the_factor_rises_to_its_peak_and_falls_without_a_jump(
-    progress: float, step: float, warmup_fraction: float
-) -> None:
-    now = learning_rate_factor(progress, schedule="cosine", warmup_fraction=warmup_fraction)
-    later = learning_rate_factor(progress + step, schedule="cosine", warmup_fraction=warmup_fraction)
-    assert 0.0 <= now <= 1.0
-    if progress + step <= warmup_fraction:
-        assert later >= now
-    elif progress >= warmup_fraction:
-        assert later <= now
-        assert now - later <= 0.5 * math.pi * step / (1 - warmup_fraction) + 1e-9
 
 
 def test_matrices_decay_and_nothing_else(tiny_model: Any) -> None:
@@ -115,3 +76,51 @@ def test_a_parameter_without_state_is_left_alone() -> None:
     optimizer = torch.optim.Adam([parameter])
     cut_optimizer_state(optimizer, parameter, rows_before=4)
     assert len(optimizer.state) == 0
+
+
+# --- rates of parts ---------------------------------------------------------------------------------------------------
+
+
+def rates_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(each)]: group["lr"] for group in optimizer.param_groups for each in group["params"]}
+
+
+def test_parts_have_rates_of_their_own_and_the_last_pattern_counts(tiny_model: Any) -> None:
+    model = tiny_model()
+    rates = {"encoder": 1e-4, "decoder.token_embedding": 5e-4, "*coder.norm": 2e-3}
+    optimizer = make_optimizer(model, learning_rate=1e-3, weight_decay=0.05, learning_rates=rates)
+    found = rates_by_name(model, optimizer)
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for name, rate in found.items():
+        if name.startswith(("encoder.norm", "decoder.norm")):
+            assert rate == 2e-3
+        elif name.startswith("encoder"):
+            assert rate == 1e-4
+        else:
+            assert rate == (5e-4 if name.startswith("decoder.token_embedding") else 1e-3), name
+    for group in optimizer.param_groups:
+        assert {group["weight_decay"]} == {0.05 if each.dim() >= 2 else 0.0 for each in group["params"]}
+    assert [group["part"] for group in optimizer.param_groups] == [
+        "", "", "encoder", "encoder", "decoder.token_embedding", "*coder.norm"
+    ]  # fmt: skip
+
+
+def test_all_parts_with_rates_leave_the_rest_empty_and_training_works(tiny_model: Any) -> None:
+    model = tiny_model()
+    optimizer = make_optimizer(model, learning_rate=1.0, weight_decay=0.0, learning_rates={"*": 1e-4})
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter, before[name] - 1e-4, atol=1e-6), name
+
+
+def test_a_part_that_is_not_there_or_frozen_is_refused(tiny_model: Any) -> None:
+    model = tiny_model()
+    with pytest.raises(ConfigError, match=r"learning_rates: 'vision' takes no parameter .* encoder\.stem"):
+        make_optimizer(model, learning_rate=0.1, weight_decay=0.0, learning_rates={"vision": 0.1})
+    model.encoder.requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"learning_rates: all that 'encoder\.stem' takes is frozen"):
+        make_optimizer(model, learning_rate=0.1, weight_decay=0.0, learning_rates={"encoder.stem": 0.1})

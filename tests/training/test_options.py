@@ -32,12 +32,20 @@ def test_an_unknown_name_gives_the_nearest() -> None:
         ("learning_rate", math.inf, "above 0"),
         ("weight_decay", -0.1, "at least 0"),
         ("warmup_fraction", 1.0, "at least 0 and below 1"),
+        ("warmup_steps", -1, "at least 0"),
+        ("warmup_steps", 1.5, "a whole number"),
+        ("decay_fraction", 0, "above 0 and at most 1"),
+        ("decay_fraction", 1.01, "above 0 and at most 1"),
+        ("min_learning_rate_fraction", -0.1, "at least 0 and below 1"),
+        ("min_learning_rate_fraction", 1, "at least 0 and below 1"),
+        ("save_every_steps", 0, "at least 1"),
+        ("save_every_steps", 2.5, "a whole number"),
         ("max_grad_norm", 0, "above 0"),
         ("max_minutes", 0, "above 0"),
         ("max_steps", 0, "at least 1"),
         ("max_checkpoints", 0, "at least 1"),
         ("seed", -1, "at least 0"),
-        ("schedule", "linear", "one of 'cosine', 'constant', None"),
+        ("schedule", "wave", "one of 'cosine', 'linear', 'constant', 'wsd', None"),
         ("precision", "fp16", "one of 'auto', 'fp32', 'bf16'"),
         ("progress", "on", "one of 'auto', 'bar', 'off'"),
         ("learning_rate", "1e-3", "a number above 0"),
@@ -68,3 +76,12 @@ def test_a_value_that_does_not_fit_is_named_with_what_does(name: str, value: Any
 def test_the_edges_of_the_ranges_are_allowed(settings: dict[str, Any]) -> None:
     options = TrainingOptions(**settings)
     assert {name: getattr(options, name) for name in settings} == settings
+
+
+def test_two_lengths_of_one_warmup_clash() -> None:
+    with pytest.raises(ConfigError, match=r"warmup_fraction=0\.1 and warmup_steps=5 both say how long the warm-up is"):
+        TrainingOptions(warmup_fraction=0.1, warmup_steps=5)
+    with pytest.raises(ConfigError, match=r"warmup_steps=5 leaves nothing of max_steps=5: it must be below"):
+        TrainingOptions(warmup_steps=5, max_steps=5)
+    assert TrainingOptions().schedule_settings["warmup_fraction"] == 0.05
+    assert TrainingOptions(warmup_steps=0).schedule_settings["warmup_fraction"] is None

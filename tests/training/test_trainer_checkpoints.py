@@ -12,6 +12,7 @@ from systems.pixel_llm.errors import TrainingError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training import CheckpointManager, Trainer
 from systems.pixel_llm.training.events import CheckpointEvent, Event, StepEvent
+from tests.training.test_resume import assert_same_run
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -34,6 +35,15 @@ class BreaksAt:
 
 def names(trainer: Trainer) -> list[str]:
     return [record.name for record in trainer.checkpoint_manager.list()]
+
+
+def saves(trainer: Trainer) -> list[str]:
+    """The names of the checkpoints that `trainer` writes, filled in as it trains."""
+    written: list[str] = []
+    trainer._recorder.callbacks.append(
+        lambda event: written.append(event.path.name) if isinstance(event, CheckpointEvent) else None
+    )
+    return written
 
 
 def stop_at(step: int) -> tuple[list[Trainer], Callable[[Event], None]]:
@@ -185,3 +195,74 @@ def test_weights_that_diverge_at_the_last_step_are_not_saved(tiny_trainer: MakeT
     with pytest.raises(TrainingError, match="A weight became infinite or NaN by step 1"):
         trainer.train()
     assert names(trainer) == []
+
+
+# --- saves by steps ---------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_each_so_many_steps_beside_those_of_epochs(tiny_trainer: MakeTrainer) -> None:
+    """Three steps an epoch; a step that ends an epoch which is saved, or the run, is saved once, as that."""
+    saved = saves(trainer := tiny_trainer(save_every_steps=2, max_checkpoints=9))
+    trainer.train(2)
+    assert saved == ["step_2", "epoch_1", "step_4", "epoch_2"]
+    saved = saves(trainer := tiny_trainer("longer", save_every_steps=3, checkpoint_interval=4))
+    trainer.train(3)
+    assert saved == ["step_3", "step_6", "epoch_3"]
+
+
+def test_a_step_that_is_saved_already_is_not_saved_again(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+    saved = saves(trainer := tiny_trainer(save_every_steps=1, max_steps=5, val_loader=shapes_loader(4, shuffle=False)))
+    trainer.train()
+    assert saved == ["step_1", "step_2", "step_3", "step_4", "step_5"]
+    assert trainer.checkpoint_manager.latest().metric is not None
+
+
+def test_saves_by_steps_are_pruned_as_others_and_leave_the_best(tiny_trainer: MakeTrainer, shapes_loader: Any) -> None:
+    trainer = tiny_trainer(save_every_steps=1, max_checkpoints=1, val_loader=shapes_loader(4, shuffle=False))
+    trainer.train(3)
+    best = min(trainer.get_history()["val_losses"])
+    assert trainer.checkpoint_manager.best().metric == best
+    assert len(names(trainer)) <= 3
+    assert names(trainer)[-1] == "epoch_3"
+
+
+@pytest.mark.parametrize("name", ["step_2", "step_3", "step_4"])
+def test_a_resume_from_one_ends_in_the_same_bits(tiny_trainer: MakeTrainer, shapes_loader: Any, name: str) -> None:
+    """step_3 is the end of an epoch whose validation was still to come."""
+    val_loader = shapes_loader(4, shuffle=False)
+    unbroken = tiny_trainer("unbroken", val_loader=val_loader)
+    unbroken.train(3)
+    saving = tiny_trainer(
+        "saving", val_loader=val_loader, save_every_steps=1, max_checkpoints=20, checkpoint_interval=9
+    )
+    saving.train(3)
+    assert_same_run(saving, unbroken)
+    resumed = tiny_trainer("saving", val_loader=val_loader)
+    resumed.train(3, resume_from=name)
+    assert_same_run(resumed, unbroken)
+
+
+def test_the_time_of_a_save_is_no_part_of_the_speed(tiny_trainer: MakeTrainer, monkeypatch: Any) -> None:
+    """A clock that moves with saves alone: an hour each."""
+    trainer = tiny_trainer(save_every_steps=1, log_interval=1, checkpoint_interval=9)
+    now = [0.0]
+    trainer._recorder.clock = lambda: now[0]
+    trainer._recorder.restart_interval()
+    speeds: list[float] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.images_per_second is not None:
+            speeds.append(event.images_per_second)
+            now[0] += 1.0
+
+    trainer._recorder.callbacks.append(note)
+    plain_save = trainer.checkpoint_manager.save
+
+    def slow_save(**arguments: Any) -> Any:
+        now[0] += 3600.0
+        return plain_save(**arguments)
+
+    monkeypatch.setattr(trainer.checkpoint_manager, "save", slow_save)
+    trainer.train(1)
+    assert speeds[1:] == pytest.approx([4.0, 4.0]), "four pictures in the second that a step takes"
+    assert trainer.state.elapsed_seconds > 3600

@@ -68,14 +68,14 @@ def run(command: TrainCommand) -> int:
     torch.manual_seed(command.training.seed)
     model = make_model(command, may_start_elsewhere=not has_checkpoint)
     command = replace(command, model=model.config)
-    make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
     bad_pictures = BadPictureList(
         folder.bad_pictures,
         num_pictures=len(sides.train) + len(sides.validation),
         max_share=command.dataset.max_bad_share,
     )
-    bad_pictures.foresee(bad)
     trainer = make_trainer(command, model, folder, sides, bad_pictures, device=device)
+    make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
+    bad_pictures.foresee(bad)
     if has_checkpoint:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)

@@ -5,7 +5,8 @@ everything against the live objects first and change nothing, and give back the 
 that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the state
 dict is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
 
-An optimizer's state is stored by position, so the names and shapes of its parameters are stored with it and compared.
+An optimizer's state is stored by position, so the names and shapes of its parameters are stored with it and compared;
+where groups have names, the state follows them to other positions (`group_layout.py`).
 """
 
 import json
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
 from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.training.group_layout import laid_out_anew
 from systems.pixel_llm.training.state_codec import decode_state, encode_state
 
 __all__ = [
@@ -270,7 +272,11 @@ def prepare_optimizer(
     try:
         # Copied, since what was read is still a view of the file, which may be pruned or replaced while this trains.
         tensors = {name: tensor.clone() for name, tensor in _read_tensors(path, None).items()}
-        state = decode_state(saved["state"], tensors)
+        state, found = laid_out_anew(
+            decode_state(saved["state"], tensors), saved["parameters"],
+            optimizer=optimizer, expected=_describe_parameters(optimizer, model),
+        )  # fmt: skip
+        saved = saved | {"parameters": found}
         problem = _optimizer_problem(optimizer, model, saved, state, shapes=_shapes_after_load(model, folder))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not the state of an optimizer ({error!r}). Choose another.") from error

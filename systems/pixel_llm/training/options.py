@@ -6,9 +6,11 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from systems.pixel_llm.errors import ConfigError, nearest_name_hint
+from systems.pixel_llm.training.part_lists import names_of, rates_of, spelled_names, spelled_rates
+from systems.pixel_llm.training.schedule import DEFAULT_WARMUP_FRACTION, ScheduleName
 
 __all__ = ["TrainingOptions"]
 
@@ -25,11 +27,25 @@ class TrainingOptions:
     """Peak learning rate of the default optimizer (AdamW). Small models learn faster with 1e-3."""
     weight_decay: float = 0.05
     """Decoupled weight decay of the default optimizer, on matrices only: no bias, gain or scale is decayed."""
-    schedule: Literal["cosine", "constant"] | None = None
-    """How the learning rate moves: a warm-up, then a cosine down to 0 or constant. Left out: cosine, or, where an
-    optimizer is given to the Trainer, that optimizer's rate is never touched."""
-    warmup_fraction: float = 0.05
-    """Share of the run over which the learning rate rises from 0 to its peak."""
+    learning_rates: str | None = None
+    """Peak learning rates of parts of the model, such as encoder=1e-4,decoder.token_embedding=5e-4. A part is the
+    beginning of parameters' names, or a pattern with * of them; where several fit, the last one counts."""
+    freeze: str | None = None
+    """Parts of the model that stay as they are, such as encoder or encoder.stem*,decoder.token_embedding. A module that
+    is frozen as a whole has no dropout either."""
+    schedule: ScheduleName | None = None
+    """How the learning rate moves after a warm-up: down on half a cosine, down on a line, not at all, or only in the
+    last part of the run (wsd: warm-up, stable, decay). Left out: cosine, or, where an optimizer is given to the
+    Trainer, that optimizer's rate is never touched."""
+    warmup_fraction: float | None = None
+    """Share of the run over which the learning rate rises from 0 to its peak. Left out: 0.05, unless warmup_steps is
+    given."""
+    warmup_steps: int | None = None
+    """The same as a number of optimizer steps."""
+    decay_fraction: float = 0.2
+    """Share of the run, at its end, over which the schedule wsd goes down."""
+    min_learning_rate_fraction: float = 0.0
+    """Where the descent of the learning rate ends, as a share of its peak."""
     gradient_accumulation_steps: int = 1
     """Batches a step: their gradients are added up, as if they were one large batch."""
     max_grad_norm: float | None = 1.0
@@ -51,6 +67,9 @@ class TrainingOptions:
     larger batch or model, for one more forward pass a step. The result is the same to the bit."""
     seed: int = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
+    deterministic: bool = False
+    """Only computations that give the same bits each time, or an error where torch has none. A GPU may be slower with
+    it; on a processor runs are the same anyway."""
     max_steps: int | None = None
     """Stop after this many optimizer steps."""
     max_minutes: float | None = None
@@ -60,6 +79,8 @@ class TrainingOptions:
     auto: CIDEr-D where captions are scored, else the loss."""
     score_every: int = 1
     """Score captions at every so many validations, where there are enough pictures to validate on; 0: never."""
+    save_every_steps: int | None = None
+    """Save after every so many steps too, not only with validations; left out: never."""
     max_checkpoints: int = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
     progress: Literal["auto", "bar", "off"] = "auto"
@@ -68,18 +89,22 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         self._check_number("learning_rate", above=0)
         self._check_number("weight_decay", at_least=0)
-        self._check_number("warmup_fraction", at_least=0, below=1)
+        # In Python a list and a dict are allowed too.
+        object.__setattr__(self, "learning_rates", spelled_rates(self.learning_rates))
+        object.__setattr__(self, "freeze", spelled_names(self.freeze))
+        self._check_schedule()
         for name in ("max_grad_norm", "max_minutes"):
             if getattr(self, name) is not None:
                 self._check_number(name, above=0)
-        if self.max_steps is not None:
-            self._check_number("max_steps", is_whole=True, at_least=1)
+        for name in ("max_steps", "save_every_steps"):
+            if getattr(self, name) is not None:
+                self._check_number(name, is_whole=True, at_least=1)
         self._check_number("max_checkpoints", is_whole=True, at_least=1)
         self._check_number("seed", is_whole=True, at_least=0)
         self._check_number("score_every", is_whole=True, at_least=0)
+        self._check_choice("deterministic", (True, False))
         if not isinstance(self.gradient_checkpointing, bool):
             raise ConfigError(f"gradient_checkpointing must be True or False, not {self.gradient_checkpointing!r}.")
-        self._check_choice("schedule", ("cosine", "constant", None))
         self._check_number("gradient_accumulation_steps", is_whole=True, at_least=1)
         self._check_number("max_bad_steps", is_whole=True, at_least=1)
         self._check_number("early_stopping_min_delta", at_least=0)
@@ -91,6 +116,27 @@ class TrainingOptions:
         self._check_choice("metric", ("auto", "val_loss", "cider_d"))
         self._check_choice("progress", ("auto", "bar", "off"))
 
+    @property
+    def part_learning_rates(self) -> dict[str, float]:
+        """`learning_rates` as pattern -> peak."""
+        return rates_of(self.learning_rates)
+
+    @property
+    def frozen_parts(self) -> tuple[str, ...]:
+        """`freeze` as patterns."""
+        return names_of(self.freeze)
+
+    @property
+    def schedule_settings(self) -> dict[str, Any]:
+        """The arguments of `learning_rate_factor` that are settings, apart from `schedule`."""
+        is_default = self.warmup_fraction is None and self.warmup_steps is None
+        return {
+            "warmup_fraction": DEFAULT_WARMUP_FRACTION if is_default else self.warmup_fraction,
+            "warmup_steps": self.warmup_steps,
+            "decay_fraction": self.decay_fraction,
+            "min_fraction": self.min_learning_rate_fraction,
+        }
+
     def replaced(self, **settings: Any) -> "TrainingOptions":
         """These options with some settings changed; an unknown name is a ConfigError that names the nearest one."""
         known = [field.name for field in fields(self)]
@@ -98,6 +144,25 @@ class TrainingOptions:
             if name not in known:
                 raise ConfigError(f"Unknown training setting {name!r}. {nearest_name_hint(name, known)}")
         return replace(self, **settings)
+
+    def _check_schedule(self) -> None:
+        self._check_choice("schedule", (*get_args(ScheduleName), None))
+        self._check_number("decay_fraction", above=0, at_most=1)
+        self._check_number("min_learning_rate_fraction", at_least=0, below=1)
+        if self.warmup_fraction is not None:
+            self._check_number("warmup_fraction", at_least=0, below=1)
+        if self.warmup_steps is None:
+            return
+        self._check_number("warmup_steps", is_whole=True, at_least=0)
+        if self.warmup_fraction is not None:
+            raise ConfigError(
+                f"warmup_fraction={self.warmup_fraction} and warmup_steps={self.warmup_steps} both say how long the "
+                "warm-up is. Give one of them (the other may be none)."
+            )
+        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
+            raise ConfigError(
+                f"warmup_steps={self.warmup_steps} leaves nothing of max_steps={self.max_steps}: it must be below."
+            )
 
     def _check_number(
         self,
@@ -107,16 +172,17 @@ class TrainingOptions:
         above: float = -math.inf,
         at_least: float = -math.inf,
         below: float = math.inf,
+        at_most: float = math.inf,
     ) -> None:
         value = getattr(self, name)
         is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not (value > above and value >= at_least and value < below):
+        if not is_number or not math.isfinite(value) or not (above < value < below and at_least <= value <= at_most):
             wanted = [f"above {above:g}"] * (above > -math.inf) + [f"at least {at_least:g}"] * (at_least > -math.inf)
-            wanted += [f"below {below:g}"] * (below < math.inf)
+            wanted += [f"below {below:g}"] * (below < math.inf) + [f"at most {at_most:g}"] * (at_most < math.inf)
             kind = "a whole number" if is_whole else "a number"
             raise ConfigError(f"{name} must be {kind} {' and '.join(wanted)}, not {value!r}.")
 
-    def _check_choice(self, name: str, allowed: tuple[str | None, ...]) -> None:
+    def _check_choice(self, name: str, allowed: tuple[str | bool | None, ...]) -> None:
         value = getattr(self, name)
         if value not in allowed:
             raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")

@@ -113,7 +113,7 @@ class RunRecorder:
         """The error for what was `found`: it cannot be trained on from here."""
         return TrainingError(
             f"{found} by step {self.state.step}: the weights have diverged. Resume from an earlier checkpoint with a "
-            "lower learning_rate, a longer warmup_fraction, or precision='fp32'."
+            "lower learning_rate, a longer warm-up (warmup_fraction), or precision='fp32'."
         )
 
     # --- time and progress --------------------------------------------------------------------------------------------
@@ -132,6 +132,10 @@ class RunRecorder:
         """A validation and what followed took so long: no part of the speed; time to keep free at a budget's end."""
         self.state.pause_seconds = max(self.state.pause_seconds, seconds)
         self.state.total_pause_seconds += seconds
+        self._interval_started += seconds
+
+    def leave_out(self, seconds: float) -> None:
+        """A save between validations took so long: time of the run, and no part of the speed."""
         self._interval_started += seconds
 
     def begin_run(self, budget: RunBudget) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
 from systems.pixel_llm.models.precision import resolve_precision
@@ -24,20 +25,30 @@ from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.events import Callback
+from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import CaptionLoss
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.model_place import captioner_in, choose_device
-from systems.pixel_llm.training.optim import learning_rate_factor, make_optimizer, scale_learning_rate
+from systems.pixel_llm.training.optim import (
+    check_default_optimizer,
+    default_groups,
+    default_optimizer,
+    scale_learning_rate,
+    set_hyperparameters,
+)
 from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
+from systems.pixel_llm.training.schedule import learning_rate_factor
 from systems.pixel_llm.training.state import History, TrainState
 from systems.pixel_llm.training.stepping import Stepping
+from systems.pixel_llm.training.torch_scheduler import TorchScheduler
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 from systems.pixel_llm.training.weight_average import WeightAverage
 
@@ -55,7 +66,8 @@ class Trainer:
             "caption_image_index" [C], the captions are C and it tells of each the row of its picture.
         val_loader: the same, for validation.
         optimizer: any torch optimizer over the model's parameters. Left out: AdamW by the options. A given optimizer's
-            learning rate is left alone unless the option `schedule` is set.
+            learning rate is left alone unless the option `schedule` is set. Parameters that `freeze` names are passed
+            over by it, as they have no gradient.
         loss_fn: called as `loss_fn(predictions [N, V], targets [N])` with the supervised positions only, in fp32; taken
             to be a mean over them. Left out: `CaptionLoss`.
         device: where to train. Left out: the model's device, or the GPU where there is one and the model is on the CPU.
@@ -64,13 +76,17 @@ class Trainer:
         log_interval: report every so many steps.
         metrics_file: the log of measurements, one JSON object a line; `checkpoint_dir/metrics.jsonl` if left out.
         callbacks: callables that are given each event of `systems.pixel_llm.training.events`.
+        scheduler: a torch scheduler over `optimizer`, moved on by the Trainer and saved with its checkpoints.
+        scheduler_interval: "step" or "epoch": after which of the two it is moved on. (`ReduceLROnPlateau` is given the
+            loss of each validation instead.)
         scorer: scores captions of a few pictures beside validations (`systems.pixel_llm.training.judging.Scorer`); the
             best checkpoint follows it unless the option `metric` says otherwise.
         options: a `TrainingOptions`; single settings may be given by name instead or on top.
         **settings: the fields of `TrainingOptions`, such as `learning_rate`, `precision`, `seed`, `max_minutes`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, or the model is not a PixelLLM.
+        ConfigError: a setting is unknown or out of range, names no part of the model or clashes with another, or the
+            model is not a PixelLLM.
     """
 
     def __init__(
@@ -87,6 +103,8 @@ class Trainer:
         *,
         metrics_file: str | Path | None = None,
         callbacks: Iterable[Callback] = (),
+        scheduler: LRScheduler | None = None,
+        scheduler_interval: str = "step",
         scorer: Scorer | None = None,
         options: TrainingOptions | None = None,
         **settings: Any,
@@ -104,10 +122,16 @@ class Trainer:
         self.loss_fn = CaptionLoss() if loss_fn is None else loss_fn
         if isinstance(self.loss_fn, nn.Module):
             self.loss_fn.to(self.device)
+        if self.options.deterministic:
+            check_deterministic(self.device)
+        self._scheduler = TorchScheduler(
+            scheduler, scheduler_interval,
+            optimizer=optimizer, options=self.options, has_validation=val_loader is not None,
+        )  # fmt: skip
+        check_default_optimizer(self.options, is_default=optimizer is None)
+        self._frozen = freeze(self._captioner, self.options.frozen_parts)
         self._owns_optimizer = optimizer is None
-        self.optimizer: torch.optim.Optimizer = optimizer or make_optimizer(
-            model, learning_rate=self.options.learning_rate, weight_decay=self.options.weight_decay
-        )
+        self.optimizer: torch.optim.Optimizer = optimizer or default_optimizer(self._captioner, self.options)
         self.schedule = self.options.schedule or ("cosine" if self._owns_optimizer else None)
         self.precision = resolve_precision(self.options.precision, self.device)
         optimizer_step = OptimizerStep(
@@ -193,7 +217,11 @@ class Trainer:
         self.stop_reason = None
         try:
             self._prepare()
-            with shown_progress(self.options.progress) as shown, deferred_interrupt(self.request_stop):
+            with (
+                shown_progress(self.options.progress) as shown,
+                deferred_interrupt(self.request_stop),
+                deterministic_algorithms(self.options.deterministic),
+            ):
                 self._recorder.shown = shown
                 self._run()
         finally:
@@ -244,6 +272,7 @@ class Trainer:
             self._take_step(step_batches)
             self._recorder.tell_step(learning_rate=self.optimizer.param_groups[0]["lr"])
             self._pause_at_tenths()
+            self._save_at_steps()
             if state.batch_in_epoch != self._train_batches.num_batches and self._end_reason() is not None:
                 return None
         if self._is_stop_requested and state.batch_in_epoch != self._train_batches.num_batches:
@@ -262,10 +291,13 @@ class Trainer:
     def _take_step(self, batches: Sequence[Any]) -> StepOutcome | None:
         """One optimizer step on the batches together; None where they hold no caption."""
         self._prepare()
+        hold_still(self._frozen)
         self._set_learning_rate()
         outcome = self._stepping.take(batches, self.state)
-        if outcome is not None and not outcome.is_bad and self._average is not None:
-            self._average.update()
+        if outcome is not None and not outcome.is_bad:
+            self._scheduler.after_step()
+            if self._average is not None:
+                self._average.update()
         self._recorder.add_step(outcome, num_batches=len(batches))
         return outcome
 
@@ -300,6 +332,7 @@ class Trainer:
             info = manager.load(checkpoint_name, model=model, optimizer=optimizer, device=self.device)
         manager.protect(info["name"])
         saved = info["training_state"]
+        self._scheduler.resume(saved)
         if saved is None:  # saved by hand: its epoch number is all there is
             steps_per_epoch = self._steps_per_epoch or 0
             self._recorder.adopt(TrainState(epoch=info["epoch"], step=info["epoch"] * steps_per_epoch))
@@ -311,10 +344,8 @@ class Trainer:
                     self.options.seed, saved["seed"],
                 )  # fmt: skip
         if self._owns_optimizer:
-            # The options are where these two are written; the checkpoint holds the rate of one moment of the schedule.
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] = self.options.learning_rate
-                group["weight_decay"] = self.options.weight_decay if group["weight_decay"] > 0 else 0.0
+            # The options are where these are written; the checkpoint holds the rate of one moment of the schedule.
+            set_hyperparameters(optimizer, default_groups(self._captioner, self.options))
         self._adopt_average(info)
         if (scaler := self._stepping.scaler) is not None and saved is not None and saved.get("scaler") is not None:
             scaler.load_state_dict(saved["scaler"])
@@ -329,6 +360,7 @@ class Trainer:
             "seed": self.options.seed,
             "scaler": None if scaler is None else scaler.state_dict(),
             "num_averaged": None if average is None else average.num_updates,
+            **self._scheduler.for_checkpoint(),
         }
 
     def _adopt_average(self, info: dict[str, Any]) -> None:
@@ -377,9 +409,10 @@ class Trainer:
         if self.schedule is None or self._recorder.budget is None:
             return
         # The middle of the step, so that neither the first nor the last step has a rate of 0.
-        progress = self._recorder.advance_progress(step=self.state.step + 0.5)
-        warmup_fraction = self.options.warmup_fraction
-        factor = learning_rate_factor(progress, schedule=self.schedule, warmup_fraction=warmup_fraction)
+        step = self.state.step + 0.5
+        progress = self._recorder.advance_progress(step=step)
+        settings = self.options.schedule_settings
+        factor = learning_rate_factor(progress, schedule=self.schedule, step=step, **settings)
         scale_learning_rate(self.optimizer, factor)
 
     def _next_batch(self, batches: Any) -> Any:
@@ -446,6 +479,26 @@ class Trainer:
                 return
             self._pause(f"step_{state.step}", train_loss=None)
 
+    def _save_at_steps(self) -> None:
+        """Where `save_every_steps` says so, unless this very step is saved already, or right away as an end."""
+        every, step = self.options.save_every_steps, self.state.step
+        if every is None or step % every != 0 or step == self._saved_step:
+            return
+        if self._end_reason() is not None or self._is_epoch_end_saved():
+            return
+        started, saved_step = self._recorder.clock(), self._saved_step
+        self._save(f"step_{step}")
+        self._saved_step = saved_step  # it stands in for none of the run's own, which have a metric
+        self._recorder.leave_out(self._recorder.clock() - started)
+
+    def _is_epoch_end_saved(self) -> bool:
+        """Whether the epoch is at its last batch, and a checkpoint comes with its end."""
+        state, budget = self.state, self._recorder.budget
+        if budget is None or state.batch_in_epoch != self._train_batches.num_batches:
+            return False
+        is_interval = not budget.validates_by_progress and (state.epoch + 1) % self.checkpoint_interval == 0
+        return is_interval or state.epoch + 1 == budget.num_epochs
+
     def _complete_epoch(self) -> float:
         state, budget = self.state, self._recorder.budget
         self._recorder.read_losses()
@@ -457,6 +510,7 @@ class Trainer:
             )
         state.history["train_losses"].append(train_loss)
         self._recorder.begin_epoch(state.epoch + 1)
+        self._scheduler.after_epoch()
         val_loss = None
         if budget is not None and not budget.validates_by_progress:
             is_saved = state.epoch % self.checkpoint_interval == 0
@@ -482,6 +536,7 @@ class Trainer:
         if val_loss is None or scores is None:
             return None
         self.state.is_validation_due = False
+        self._scheduler.after_validation(val_loss)
         self._recorder.tell_validation(val_loss, scores, metric_name=self.judging.metric_name)
         return val_loss
 
