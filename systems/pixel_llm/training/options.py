@@ -30,6 +30,9 @@ class TrainingOptions:
     optimizer is given to the Trainer, that optimizer's rate is never touched."""
     warmup_fraction: float = 0.05
     """Share of the run over which the learning rate rises from 0 to its peak."""
+    label_smoothing: float = 0.0
+    """Share of the target's probability that is spread evenly over all tokens that a caption can hold, in training:
+    between 0 and 1, often 0.1. Validation losses come without it, so that they can be compared between runs."""
     max_grad_norm: float | None = 1.0
     """Gradients longer than this (Euclidean norm over all parameters) are scaled down to it; None leaves them."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -55,6 +58,7 @@ class TrainingOptions:
         self._check_number("learning_rate", above=0)
         self._check_number("weight_decay", at_least=0)
         self._check_number("warmup_fraction", at_least=0, below=1)
+        self._check_number("label_smoothing", at_least=0, below=1)
         for name in ("max_grad_norm", "max_minutes"):
             if getattr(self, name) is not None:
                 self._check_number(name, above=0)

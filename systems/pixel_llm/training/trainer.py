@@ -27,7 +27,7 @@ from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
-from systems.pixel_llm.training.loss import CaptionLoss
+from systems.pixel_llm.training.loss import in_full_precision, loss_of_training
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.optim import learning_rate_factor, make_optimizer, scale_learning_rate
 from systems.pixel_llm.training.options import TrainingOptions
@@ -53,7 +53,7 @@ class Trainer:
         optimizer: any torch optimizer over the model's parameters. Left out: AdamW by the options. A given optimizer's
             learning rate is left alone unless the option `schedule` is set.
         loss_fn: called as `loss_fn(predictions [N, V], targets [N])` with the supervised positions only, in fp32; taken
-            to be a mean over them. Left out: `CaptionLoss`.
+            to be a mean over them. A module is in eval mode while validating. Left out: `CaptionLoss`.
         device: where to train. Left out: the model's device, or the GPU where there is one and the model is on the CPU.
         checkpoint_dir: where checkpoints go, one folder each.
         checkpoint_interval: save every so many epochs. (A run bounded by steps or minutes saves at each validation.)
@@ -95,7 +95,11 @@ class Trainer:
         self.device = _choose_device(device, model)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
-        self.loss_fn = CaptionLoss() if loss_fn is None else loss_fn
+        self.loss_fn = loss_of_training(
+            loss_fn,
+            label_smoothing=self.options.label_smoothing,
+            target_ids=lambda: self._captioner.tokenizer.target_ids,
+        )
         if isinstance(self.loss_fn, nn.Module):
             self.loss_fn.to(self.device)
         self._owns_optimizer = optimizer is None
@@ -268,8 +272,10 @@ class Trainer:
         if self._val_batches is None:
             return None
         self._prepare()
-        was_training = self.model.training
-        self.model.eval()
+        # The loss has a mode too: label smoothing is for training.
+        modes = [(each, each.training) for each in (self.model, self.loss_fn) if isinstance(each, nn.Module)]
+        for module, _ in modes:
+            module.eval()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         num_tokens = 0
         try:
@@ -283,7 +289,8 @@ class Trainer:
                         loss_sum += self._loss(batch, tokens).double() * len(tokens.supervised)
                         num_tokens += len(tokens.supervised)
         finally:
-            self.model.train(was_training)
+            for module, was_training in modes:
+                module.train(was_training)
         return None if self._is_stop_requested or num_tokens == 0 else loss_sum.item() / num_tokens
 
     def _loss(self, batch: Any, tokens: TokenBatch) -> Tensor:
@@ -294,7 +301,7 @@ class Trainer:
         which = {} if image_index is None else {"image_index": image_index.to(self.device, non_blocking=True)}
         with autocast_context(self.precision, self.device):
             predictions = self.model(images, tokens.input_ids, positions=tokens.supervised, **which)
-        return self.loss_fn(predictions.float(), tokens.targets.flatten()[tokens.supervised])
+        return self.loss_fn(in_full_precision(predictions), tokens.targets.flatten()[tokens.supervised])
 
     # --- what a person asks for ---------------------------------------------------------------------------------------
 
