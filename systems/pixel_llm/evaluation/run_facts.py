@@ -21,8 +21,8 @@ __all__ = ["Progress", "RunFacts", "read_run_facts"]
 
 SETTINGS = (
     "preset", "learning_rate", "weight_decay", "schedule", "warmup_fraction", "label_smoothing", "max_grad_norm",
-    "batch_size", "weights", "repeats", "augment", "caption_choice", "validation_fraction", "precision", "seed", "epochs",
-    "max_steps", "max_minutes",
+    "batch_size", "weights", "repeats", "augment", "caption_choice", "validation_fraction", "precision", "seed",
+    "epochs", "max_steps", "max_minutes",
 )  # fmt: skip
 """Those of training that a card shows: none of them is a path. The model's own are in its config."""
 
