@@ -9,10 +9,10 @@ import torch
 from benchmarks.report import describe_machine, write_json
 
 BENCHMARKS = (
-    "train_step", "encode_once", "startup", "loading", "cached_epoch", "data_wait", "manifest", "inspect",
+    "train_step", "encode_once", "generation", "startup", "loading", "cached_epoch", "data_wait", "manifest", "inspect",
     "caption_scores",
 )  # fmt: skip
-SIZED = BENCHMARKS[3:]
+SIZED = BENCHMARKS[4:]
 """Those that can be run with few pictures, to see whether they work."""
 
 

@@ -9,6 +9,7 @@ from systems.pixel_llm.data import ImageCaptionDataset
 from systems.pixel_llm.errors import CheckpointError, ConfigError, DatasetError
 from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models import PixelLLM, create_pixel_llm
+from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.preprocessing import Preprocessing
 
 
@@ -141,7 +142,30 @@ def test_from_a_folder(model, captioner, paths, tmp_path):
         assert isinstance(loaded.model, PixelLLM)
         assert loaded.model.preprocessing == model.preprocessing
         if device is not None:
-            assert loaded.caption(paths) == captioner.caption(paths)
+            plain = Captioner.from_checkpoint(tmp_path / "model", device=device, precision="fp32")
+            assert plain.caption(paths) == captioner.caption(paths)
+
+
+def test_precision_is_of_the_weights_and_hardly_of_the_captions(model, captioner, paths, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+
+    def load(precision):
+        return Captioner.from_checkpoint(tmp_path / "model", device="cpu", precision=precision)
+
+    rounded = load("bf16")
+    assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in load("fp32").model.parameters()} == {torch.float32}
+    fast = resolve_precision("auto", torch.device("cpu"))
+    assert load("auto").model.dtype == {"bf16": torch.bfloat16, "fp32": torch.float32}[fast]
+    with pytest.raises(ConfigError, match="precision must be"):
+        load("int8")
+    # One token, whose probability is to be the same but for rounding.
+    for one, other in zip(
+        rounded.caption_scored(paths, max_length=1), captioner.caption_scored(paths, max_length=1), strict=True
+    ):
+        assert one[0].log_probability == pytest.approx(other[0].log_probability, abs=0.1)
+    assert rounded.caption(paths, num_beams=3, max_length=8)  # every way works in it
+    assert rounded.caption(paths, do_sample=True)
 
 
 def test_from_no_folder(tmp_path):

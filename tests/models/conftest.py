@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from systems.pixel_llm.models import PixelLLM, PixelLLMConfig
+from systems.pixel_llm.tokenizer import SPECIAL_TOKENS, CaptionTokenizer
 
 TINY = {
     "image_size": (16, 24), "patch_size": 8, "vision_embed_dim": 32, "vision_num_layers": 2, "vision_num_heads": 4,
@@ -30,5 +32,30 @@ def tiny_model() -> Callable[..., PixelLLM]:
                     # The norms keep their size; the rest is large enough for sharp, varied answers.
                     parameter.add_(torch.randn_like(parameter) * (0.2 if "norm" in name else 0.15))
         return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def letters_model(tiny_model: Callable[..., PixelLLM]) -> Callable[..., PixelLLM]:
+    """Call it as `letters_model(seed, letters="abc")`: a tiny model that says a few letters (or spaces).
+
+    So few captions exist that all can be scored. Every seed gives other weights; `<eos>` is as likely as a letter.
+    """
+
+    def make(seed: int, letters: str = "abc", **settings: Any) -> PixelLLM:
+        model = tiny_model(**settings)
+        table = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *letters.replace(" ", "Ġ")])}
+        tokenizer = Tokenizer(models.BPE(vocab=table, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        model.tokenizer = CaptionTokenizer(tokenizer)
+        model.resize_embeddings(len(table) + 2)  # two spare rows, as a real table may have
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.decoder.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.15)
+            rows = model.decoder.token_embedding.weight
+            rows[model.tokenizer.eos_id] += rows[model.tokenizer.eos_id + 1 : len(table)].mean(dim=0)
+        return model
 
     return make

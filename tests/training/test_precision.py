@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.training import Trainer
-from systems.pixel_llm.training.precision import autocast_context, resolve_precision
+from systems.pixel_llm.training.precision import autocast_context
 
 CPU = torch.device("cpu")
 

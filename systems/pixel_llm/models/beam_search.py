@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from systems.pixel_llm.models.captions_in_progress import CaptionsInProgress
+from systems.pixel_llm.models.captions_in_progress import CaptionsInProgress, pictures_to_keep
 from systems.pixel_llm.models.generation_options import GenerationOptions
 from systems.pixel_llm.models.logits_rules import forbid, penalise_repetition
 
@@ -43,7 +43,7 @@ def search_beams(
     following = torch.full((num_pictures, num_beams), NEVER, device=logits.device)
     following[:, 0] = 0.0
     own = torch.zeros_like(following)
-    finished = _Finished(num_pictures, num_beams, max_length, eos_id=eos_id, device=logits.device)
+    finished = _Finished(num_pictures, options, max_length, eos_id=eos_id, device=logits.device)
     is_done = torch.zeros(num_pictures, dtype=torch.bool, device=logits.device)
     while True:
         own_next = logits.log_softmax(dim=-1)
@@ -63,16 +63,22 @@ def search_beams(
         own, token = continued.own.gather(1, chosen), continued.token.gather(1, chosen)
         captions.select((first_rows[:, None] + continued.beam.gather(1, chosen)).flatten())
         captions.append(token.flatten())
+        if options.early_stopping:
+            is_done |= finished.is_full
         if captions.length == max_length:
             finished.add_cut(captions.said, own, scores=(following / scale).masked_fill(is_done[:, None], NEVER))
-            break
-        is_done |= finished.is_final(
-            _best_possible(following[:, 0], num_said, max_length - prefix_length, options.length_penalty), options
-        )
-        if bool(is_done.all()):
-            break
+            is_done[:] = True
+        best_possible = _best_possible(following[:, 0], num_said, max_length - prefix_length, options.length_penalty)
+        is_done |= finished.worst_returned >= best_possible
+        kept = pictures_to_keep(is_done)
+        if kept is not None:
+            finished.settle(kept)
+            if not len(kept):
+                return finished.ids.flatten(0, 1), finished.log_probability.flatten()
+            captions.keep_pictures(kept)
+            is_done, first_rows = is_done[kept], first_rows[: len(kept)]
+            following, own = following[kept], own[kept]
         logits = captions.next_logits()
-    return finished.best(options.num_return_sequences)
 
 
 def _best_possible(score: Tensor, num_said: int, most: int, length_penalty: float) -> Tensor:
@@ -109,15 +115,21 @@ class _Continuations:
 
 
 class _Finished:
-    """The best `num_beams` finished captions of each picture so far, best first."""
+    """The best `num_beams` finished captions of each picture so far, best first; and what is returned of them."""
 
     def __init__(
-        self, num_pictures: int, num_beams: int, max_length: int, *, eos_id: int, device: torch.device
+        self, num_pictures: int, options: GenerationOptions, max_length: int, *, eos_id: int, device: torch.device
     ) -> None:
-        self._scores = torch.full((num_pictures, num_beams), NEVER, device=device)
+        self._scores = torch.full((num_pictures, options.num_beams), NEVER, device=device)
         self._own = self._scores.clone()
+        self._ids = torch.full((*self._scores.shape, max_length), eos_id, device=device)
         self._eos_id = eos_id
-        self._ids = torch.full((num_pictures, num_beams, max_length), eos_id, device=device)
+        self._places = torch.arange(num_pictures, device=device)  # of these pictures among all
+        number = options.num_return_sequences
+        self.ids = self._ids[:, :number].clone()
+        """[all pictures, num_return_sequences, max_length], right once the picture is settled."""
+        self.log_probability = self._own[:, :number].clone()
+        """[all pictures, num_return_sequences], the same; minus infinity where there are fewer captions."""
 
     def add(self, said: Tensor, continued: _Continuations, *, scores: Tensor) -> None:
         """Captions that say `<eos>` after what stands in `said` [B * num_beams, L]; minus infinity for the others."""
@@ -129,16 +141,24 @@ class _Finished:
         """Captions [B * num_beams, L] as they stand at the greatest length."""
         self._merge(said.view(*self._scores.shape, -1), own, scores)
 
-    def is_final(self, best_possible: Tensor, options: GenerationOptions) -> Tensor:
-        """[B] whether what will be returned cannot change any more; `best_possible` [B] is what is still to be had."""
-        if options.early_stopping:
-            return self._scores[:, -1] > NEVER
-        return self._scores[:, options.num_return_sequences - 1] >= best_possible
+    @property
+    def is_full(self) -> Tensor:
+        """[B] whether there are `num_beams` already."""
+        return self._scores[:, -1] > NEVER
 
-    def best(self, number: int) -> tuple[Tensor, Tensor]:
-        """Ids [B * number, L] and log-probabilities [B * number]."""
-        longest = self._ids.shape[2]
-        return self._ids[:, :number].reshape(-1, longest), self._own[:, :number].reshape(-1)
+    @property
+    def worst_returned(self) -> Tensor:
+        """[B] the score of the last caption to be returned, minus infinity while there are fewer."""
+        return self._scores[:, self.ids.shape[1] - 1]
+
+    def settle(self, kept: Tensor) -> None:
+        """Write down what is to be returned, and go on with the pictures `kept` [P] alone."""
+        number = self.ids.shape[1]
+        is_absent = self._scores[:, :number] == NEVER
+        self.ids[self._places] = self._ids[:, :number].masked_fill(is_absent[:, :, None], self._eos_id)
+        self.log_probability[self._places] = self._own[:, :number].masked_fill(is_absent, NEVER)
+        self._scores, self._own, self._ids = self._scores[kept], self._own[kept], self._ids[kept]
+        self._places = self._places[kept]
 
     def _merge(self, ids: Tensor, own: Tensor, scores: Tensor) -> None:
         num_beams = self._scores.shape[1]

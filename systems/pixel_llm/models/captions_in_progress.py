@@ -11,7 +11,10 @@ from systems.pixel_llm.models.logits_rules import sayable_logits
 if TYPE_CHECKING:
     from systems.pixel_llm.models.pixel_llm import PixelLLM
 
-__all__ = ["CaptionsInProgress"]
+__all__ = ["CaptionsInProgress", "pictures_to_keep"]
+
+SHARE_TO_DROP = 0.25
+"""Where fewer pictures are done, copying what is kept of the others would cost more than it saves."""
 
 
 class CaptionsInProgress:
@@ -45,6 +48,15 @@ class CaptionsInProgress:
         self._cache.reorder(rows)
         self._said = self._said.index_select(0, rows)
 
+    def keep_pictures(self, pictures: Tensor) -> Tensor:
+        """Go on with the captions of `pictures` [P] alone, in ascending order; returns which rows they were."""
+        rows = torch.arange(len(self._said), device=pictures.device).view(len(self._image_features), -1)
+        kept = rows.index_select(0, pictures).flatten()
+        self._cache.reorder(kept, pictures=pictures)
+        self._image_features = self._image_features.index_select(0, pictures)
+        self._said, self._unread = self._said.index_select(0, kept), self._unread.index_select(0, kept)
+        return kept
+
     def append(self, tokens: Tensor) -> None:
         """Say `tokens` [R]."""
         self._said[:, self.length] = tokens
@@ -56,3 +68,10 @@ class CaptionsInProgress:
         """Where the last unread token of each caption lies; None where there is no other."""
         rows, length = self._unread.shape
         return None if length == 1 else torch.arange(1, rows + 1, device=self._unread.device) * length - 1
+
+
+def pictures_to_keep(is_done: Tensor) -> Tensor | None:
+    """Of `is_done` [B] those that are not, in order; None while it is better to keep all."""
+    if int(is_done.sum()) < max(SHARE_TO_DROP * len(is_done), 1):
+        return None
+    return (~is_done).nonzero().flatten()

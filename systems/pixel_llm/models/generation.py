@@ -13,7 +13,7 @@ from torch import Tensor
 
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.beam_search import search_beams
-from systems.pixel_llm.models.captions_in_progress import CaptionsInProgress
+from systems.pixel_llm.models.captions_in_progress import CaptionsInProgress, pictures_to_keep
 from systems.pixel_llm.models.generation_options import GenerationOptions
 from systems.pixel_llm.models.logits_rules import filter_logits, forbid, penalise_repetition
 
@@ -44,7 +44,7 @@ class GeneratedIds:
     ids: Tensor
     """[B, n, L], the prefix included; after `<eos>` a caption holds `<eos>`."""
     log_probability: Tensor
-    """[B, n], as in `GeneratedCaption`."""
+    """[B, n], as in `GeneratedCaption`; minus infinity where there are fewer captions than n."""
     prefix_length: int
     """Tokens of the prefix."""
 
@@ -119,22 +119,29 @@ def _say_one_each(
 ) -> tuple[Tensor, Tensor]:
     """Ids [R, L] and log-probabilities [R], each caption followed alone: the likeliest token each time, or a draw."""
     logits = captions.next_logits()
-    if options.num_return_sequences > 1:
-        rows = torch.arange(len(logits), device=logits.device).repeat_interleave(options.num_return_sequences)
+    num_each = options.num_return_sequences
+    if num_each > 1:
+        rows = torch.arange(len(logits), device=logits.device).repeat_interleave(num_each)
         captions.select(rows)
         logits = logits.index_select(0, rows)
+    places = torch.arange(len(logits), device=logits.device)  # where in the result a row belongs
+    ids = torch.full((len(logits), max_length), eos_id, device=logits.device)
     log_probability = torch.zeros(len(logits), device=logits.device)
     is_finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     while True:
         allowed = forbid(penalise_repetition(logits, captions.said, options), captions.said, options, eos_id=eos_id)
-        token = _next_token(allowed, options, generator)
-        token = token.masked_fill(is_finished, eos_id)
-        said = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(dim=1)
-        log_probability += said.masked_fill(is_finished, 0.0)
+        token = _next_token(allowed, options, generator).masked_fill(is_finished, eos_id)
+        added = logits.log_softmax(dim=1).gather(1, token[:, None])[:, 0]  # much faster than by logsumexp
+        log_probability[places] += added.masked_fill(is_finished, 0.0)
         captions.append(token)
+        ids[places, : captions.length] = captions.said
         is_finished |= token == eos_id
-        if captions.length == max_length or bool(is_finished.all()):
-            return captions.said, log_probability
+        kept = pictures_to_keep(is_finished.view(-1, num_each).all(dim=1))
+        if captions.length == max_length or (kept is not None and not len(kept)):
+            return ids[:, : captions.length], log_probability
+        if kept is not None:
+            rows = captions.keep_pictures(kept)
+            places, is_finished = places[rows], is_finished[rows]
         logits = captions.next_logits()
 
 

@@ -9,8 +9,8 @@ __all__ = ["KVCache"]
 class KVCache:
     """Keys and values of the captions so far, of every decoder block, and those of the pictures.
 
-    The self-attention part grows in place up to `max_length`. The cross-attention part is computed once a picture and
-    never copied: captions may become several a picture (`reorder`), which then lie side by side, picture by picture.
+    The self-attention part grows in place up to `max_length`. The cross-attention part is computed once a picture, not
+    a caption: captions may become several a picture (`reorder`), which then lie side by side, picture by picture.
     For use without gradients, since it is written in place.
     """
 
@@ -24,6 +24,8 @@ class KVCache:
         # One tensor for all blocks' keys and values, so that beams are put in another order by one operation.
         shape = (2 * len(cross_keys_values), batch, num_heads, max_length, head_width)
         self._held = torch.empty(shape, dtype=first_key.dtype, device=first_key.device)
+        # Another order is written beside the old one, and the two change places: fresh memory is slow to touch.
+        self._spare = self._held[:, :0]
 
     @property
     def num_captions(self) -> int:
@@ -32,22 +34,31 @@ class KVCache:
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' keys and values [R, K, T, E] of one block; return those of all positions so far."""
-        end = self.length + key.shape[-2]
+        num_positions = key.shape[-2]
         keys, values = self._held[2 * layer], self._held[2 * layer + 1]
-        keys[:, :, self.length : end] = key
-        values[:, :, self.length : end] = value
-        return keys[:, :, :end], values[:, :, :end]
+        keys.narrow(2, self.length, num_positions).copy_(key)
+        values.narrow(2, self.length, num_positions).copy_(value)
+        end = self.length + num_positions
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def advance(self, num_positions: int) -> None:
         """Count the positions that every block has stored."""
         self.length += num_positions
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Tensor, *, pictures: Tensor | None = None) -> None:
         """Row r becomes what row `rows[r]` was; `rows` [R] may be more or fewer than before.
 
-        Rows stay in the order of their pictures, as many for each.
+        Rows stay in the order of their pictures, as many for each. With `pictures` [P], in ascending order, those alone
+        go on, and the others are forgotten.
         """
-        held = self._held[:, :, :, : self.length].index_select(1, rows)
-        if len(rows) != self.num_captions:
-            self._held = self._held.new_empty((self._held.shape[0], len(rows), *self._held.shape[2:]))
-        self._held[:, :, :, : self.length] = held
+        if pictures is not None:
+            self.cross_keys_values = [
+                (key.index_select(0, pictures), value.index_select(0, pictures))
+                for key, value in self.cross_keys_values
+            ]
+        shape = (self._held.shape[0], len(rows), *self._held.shape[2:])
+        if self._spare.shape != shape:
+            self._spare = self._held.new_empty(shape)
+        positions = (..., slice(self.length), slice(None))
+        torch.index_select(self._held[positions], 1, rows, out=self._spare[positions])
+        self._held, self._spare = self._spare, self._held

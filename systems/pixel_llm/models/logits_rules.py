@@ -50,11 +50,12 @@ def forbid(scores: Tensor, said: Tensor, options: GenerationOptions, *, eos_id: 
     if 0 < options.no_repeat_ngram_size <= length:
         scores = scores.masked_fill(_would_repeat(said, scores.shape[1], options.no_repeat_ngram_size), FORBIDDEN)
     if length < options.min_length:
-        without_end = scores.clone()
-        without_end[:, eos_id] = FORBIDDEN
-        # Where no other token is left, the caption ends all the same: there is nothing else to say.
-        has_other = without_end.max(dim=1, keepdim=True).values > FORBIDDEN
-        scores = torch.where(has_other, without_end, scores)
+        end, scores = scores[:, eos_id], scores.clone()
+        scores[:, eos_id] = FORBIDDEN
+        if options.no_repeat_ngram_size > 0:
+            # Where no other token is left, the caption ends all the same: there is nothing else to say.
+            has_other = scores.max(dim=1).values > FORBIDDEN
+            scores[:, eos_id] = end.masked_fill(has_other, FORBIDDEN)
     return scores
 
 

@@ -5,6 +5,7 @@ given as strings, or as ids where a trainer has encoded them already. The model 
 its pictures were prepared, so that its folder is all that is needed to caption.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ class PixelLLM(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.decoder.token_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: fp32, unless the model was converted for captioning."""
+        return self.decoder.token_embedding.weight.dtype
 
     @property
     def num_embeddings(self) -> int:
@@ -117,7 +123,8 @@ class PixelLLM(nn.Module):
                 f"This model takes images [B, 3, {height}, {width}], not {list(images.shape)}. Make the data set with "
                 f"image_size=({height}, {width}), or the model with image_size of the pictures."
             )
-        features: Tensor = self.encoder(self.normalised(images) if images.dtype == torch.uint8 else images)
+        pixels = self.normalised(images) if images.dtype == torch.uint8 else images
+        features: Tensor = self.encoder(pixels.to(self.dtype))
         return features
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -241,7 +248,8 @@ class PixelLLM(nn.Module):
         """As `generate`, with the log-probability of each caption.
 
         Returns:
-            Of each of the B pictures its `num_return_sequences` captions, the best first.
+            Of each of the B pictures its `num_return_sequences` captions, the best first. Where a search finds fewer
+            (the settings may leave few things to say), empty ones of log-probability minus infinity fill the places.
         """
         options = (options or GenerationOptions()).replaced(**settings)
         # Each module's own mode: a frozen encoder may be in eval mode within a model that trains.
@@ -261,8 +269,9 @@ class PixelLLM(nn.Module):
             captions = []
             for row, log_probability in zip(rows, log_probabilities, strict=True):
                 end = row.index(eos_id) + 1 if eos_id in row else len(row)
+                num_tokens = 0 if log_probability == -math.inf else end - generated.prefix_length
                 text = self.tokenizer.decode(row[:end]).strip()
-                captions.append(GeneratedCaption(text, log_probability, num_tokens=end - generated.prefix_length))
+                captions.append(GeneratedCaption(text, log_probability, num_tokens))
             read.append(captions)
         return read
 

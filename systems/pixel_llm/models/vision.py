@@ -26,7 +26,8 @@ class PatchStem(nn.Module):
         batch, channels, height, width = images.shape
         side = self.patch_size
         grid = images.view(batch, channels, height // side, side, width // side, side)
-        patches = grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * side**2)
+        num_patches = (height // side) * (width // side)
+        patches = grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, num_patches, channels * side**2)
         return self.projection(patches)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
 from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.seeding import derive_seed
 from systems.pixel_llm.tokenizer import TokenBatch
 from systems.pixel_llm.training.batch_content import bad_pictures_of_batch, captions_of_batch, image_index_of_batch
@@ -31,7 +32,7 @@ from systems.pixel_llm.training.loss import in_full_precision, loss_of_training
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.optim import learning_rate_factor, make_optimizer, scale_learning_rate
 from systems.pixel_llm.training.options import TrainingOptions
-from systems.pixel_llm.training.precision import autocast_context, resolve_precision
+from systems.pixel_llm.training.precision import autocast_context
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import History, TrainState
