@@ -120,6 +120,11 @@ class CaptionTokenizer:
         """Whether it has learned anything beyond bytes."""
         return self.vocab_size > MIN_VOCAB_SIZE
 
+    @property
+    def target_ids(self) -> range:
+        """The ids that can follow in a caption: `<eos>`, the bytes and the merges, not `<pad>` nor `<bos>`."""
+        return range(self.eos_id, self.vocab_size)
+
     def encode(self, caption: str) -> list[int]:
         """The ids of `caption`, without special tokens."""
         ids: list[int] = self._tokenizer.encode(_without_surrogates(caption), add_special_tokens=False).ids

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.tokenizer import IGNORE_INDEX, CaptionTokenizer
 from systems.pixel_llm.training import CaptionLoss
+from systems.pixel_llm.training.loss import loss_of_training, share_of_step
 
 
 def random_batch(lengths: list[int], *, num_positions: int, vocab_size: int = 7) -> tuple[Tensor, Tensor]:
@@ -102,3 +103,89 @@ def test_the_end_mark_is_always_the_last_target(captions: list[str]) -> None:
         supervised = row[row != IGNORE_INDEX].tolist()
         assert supervised[-1] == tokenizer.eos_id
         assert tokenizer.eos_id not in supervised[:-1]
+
+
+# --- label smoothing --------------------------------------------------------------------------------------------------
+
+
+def test_smoothing_over_all_columns_is_that_of_torch() -> None:
+    logits, targets = random_batch([3, 5, 1], num_positions=5)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.2)
+    assert CaptionLoss(0.2)(logits, targets).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_smoothing_asks_for_no_probability_outside_the_target_ids() -> None:
+    logits, targets = torch.zeros(1, 7, dtype=torch.float64, requires_grad=True), torch.tensor([3])
+    loss_fn = CaptionLoss(0.3, target_ids=range(2, 5))
+    optimizer = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        loss_fn(logits, targets).backward()
+        optimizer.step()
+    learned = logits.detach().softmax(dim=-1)[0].tolist()
+    assert learned == pytest.approx([0, 0, 0.1, 0.8, 0.1, 0, 0], abs=2e-3)
+
+
+def test_smoothing_is_for_training_and_off_in_eval_mode() -> None:
+    logits, targets = random_batch([4], num_positions=4)
+    smoothed = CaptionLoss(0.5)
+    plain = CaptionLoss()(logits, targets).item()
+    assert smoothed(logits, targets).item() != pytest.approx(plain, rel=1e-3)
+    assert smoothed.eval()(logits, targets).item() == plain
+
+
+def test_target_ids_may_be_told_when_they_are_known() -> None:
+    logits, targets = random_batch([4], num_positions=4)
+    known = {"ids": range(2, 7)}
+    smoothed = CaptionLoss(0.5, target_ids=lambda: known["ids"])
+    before = smoothed(logits, targets).item()
+    known["ids"] = range(2, 4)
+    assert (
+        smoothed(logits, targets).item() == CaptionLoss(0.5, target_ids=range(2, 4))(logits, targets).item() != before
+    )
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
+def test_a_share_that_is_none_is_refused(smoothing: float) -> None:
+    with pytest.raises(ConfigError, match="label_smoothing must be a number at least 0 and below 1"):
+        CaptionLoss(smoothing)
+
+
+def test_target_ids_that_are_not_in_the_table_are_told() -> None:
+    logits, targets = random_batch([4], num_positions=4)
+    with pytest.raises(ConfigError, match=r"ids 2 to 8, but the predictions have 7 columns"):
+        CaptionLoss(0.1, target_ids=range(2, 9))(logits, targets)
+
+
+def test_captions_hold_all_ids_but_padding_and_the_start() -> None:
+    tokenizer = CaptionTokenizer.train(["a red circle", "a red square"], vocab_size=300)
+    assert set(tokenizer.target_ids) == set(range(tokenizer.vocab_size)) - {tokenizer.pad_id, tokenizer.bos_id}
+    assert tokenizer.eos_id in tokenizer.target_ids
+
+
+# --- the loss of a Trainer --------------------------------------------------------------------------------------------
+
+
+def test_shares_of_a_step_add_up_to_the_mean_over_its_tokens() -> None:
+    means, counts = [torch.tensor(2.0), torch.tensor(5.0)], [1, 3]
+    shares = [
+        share_of_step(mean, num_tokens=count, num_tokens_of_step=4) for mean, count in zip(means, counts, strict=True)
+    ]
+    assert sum(shares).item() == pytest.approx((2 + 3 * 5) / 4)
+    assert share_of_step(means[0], num_tokens=7, num_tokens_of_step=7).item() == 2.0
+
+
+def test_a_loss_of_the_user_is_taken_as_it_is() -> None:
+    own = nn.CrossEntropyLoss(label_smoothing=0.1)
+    assert loss_of_training(own, label_smoothing=0.0, target_ids=lambda: range(2, 7)) is own
+
+
+def test_a_loss_of_the_user_cannot_be_smoothed_by_the_setting() -> None:
+    with pytest.raises(ConfigError, match=r"label_smoothing=0.1 .* Leave out one of the two, or smooth inside"):
+        loss_of_training(F.cross_entropy, label_smoothing=0.1, target_ids=lambda: range(2, 7))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_loss_that_is_no_mean_is_refused(reduction: str) -> None:
+    with pytest.raises(ConfigError, match=f"reduction='{reduction}'.*Use reduction='mean'"):
+        loss_of_training(nn.CrossEntropyLoss(reduction=reduction), label_smoothing=0.0, target_ids=lambda: range(2, 7))

@@ -40,6 +40,8 @@ def test_an_unknown_name_gives_the_nearest() -> None:
         ("min_learning_rate_fraction", 1, "at least 0 and below 1"),
         ("save_every_steps", 0, "at least 1"),
         ("save_every_steps", 2.5, "a whole number"),
+        ("label_smoothing", 1.0, "at least 0 and below 1"),
+        ("label_smoothing", -0.1, "at least 0 and below 1"),
         ("max_grad_norm", 0, "above 0"),
         ("max_minutes", 0, "above 0"),
         ("max_steps", 0, "at least 1"),

@@ -21,9 +21,9 @@ __all__ = ["Progress", "RunFacts", "read_run_facts"]
 
 SETTINGS = (
     "preset", "learning_rate", "learning_rates", "freeze", "weight_decay", "schedule", "warmup_fraction",
-    "warmup_steps", "decay_fraction", "min_learning_rate_fraction", "max_grad_norm", "batch_size", "weights", "repeats",
-    "augment", "caption_choice", "validation_fraction", "precision", "seed", "deterministic", "epochs", "max_steps",
-    "max_minutes",
+    "warmup_steps", "decay_fraction", "min_learning_rate_fraction", "label_smoothing", "gradient_accumulation_steps",
+    "max_grad_norm", "ema_decay", "batch_size", "weights", "repeats", "augment", "caption_choice",
+    "validation_fraction", "precision", "seed", "deterministic", "epochs", "max_steps", "max_minutes",
 )  # fmt: skip
 """Those of training that a card shows: none of them is a path. The model's own are in its config."""
 

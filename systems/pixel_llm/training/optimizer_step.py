@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from systems.pixel_llm.models.precision import PrecisionName
 from systems.pixel_llm.seeding import derive_seed
+from systems.pixel_llm.training.loss import in_full_precision, share_of_step
 from systems.pixel_llm.training.micro_batches import MicroBatch
 from systems.pixel_llm.training.precision import autocast_context
 
@@ -65,7 +66,7 @@ class OptimizerStep:
         self.precision = precision
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.model, self.device = model, device
-        self._optimizer, self._loss_fn, self._seed = optimizer, loss_fn, seed
+        self.loss_fn, self._optimizer, self._seed = loss_fn, optimizer, seed
         self._max_grad_norm = math.inf if max_grad_norm is None else max_grad_norm
 
     def loss(self, micro_batch: MicroBatch) -> Tensor:
@@ -74,9 +75,8 @@ class OptimizerStep:
         which = {} if part.image_index is None else {"image_index": part.image_index}
         with autocast_context(self.precision, self.device):
             predictions = self.model(part.images, part.tokens.input_ids, positions=part.tokens.supervised, **which)
-        # At least fp32: in fewer digits a softmax over thousands of tokens is a guess.
-        predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
-        loss: Tensor = self._loss_fn(predictions, part.tokens.targets.flatten()[part.tokens.supervised])
+        targets = part.tokens.targets.flatten()[part.tokens.supervised]
+        loss: Tensor = self.loss_fn(in_full_precision(predictions), targets)
         return loss
 
     def accumulate(self, parts: Sequence[MicroBatch], *, step: int) -> Tensor:
@@ -92,7 +92,7 @@ class OptimizerStep:
             for part in parts:
                 loss = self.loss(part)
                 if len(parts) > 1:
-                    loss = loss * (part.num_tokens / num_tokens)
+                    loss = share_of_step(loss, num_tokens=part.num_tokens, num_tokens_of_step=num_tokens)
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
                 loss_sum += loss.detach().double()
         return loss_sum

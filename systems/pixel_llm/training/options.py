@@ -48,6 +48,9 @@ class TrainingOptions:
     """Where the descent of the learning rate ends, as a share of its peak."""
     gradient_accumulation_steps: int = 1
     """Batches a step: their gradients are added up, as if they were one large batch."""
+    label_smoothing: float = 0.0
+    """Share of the target's probability that is spread evenly over all tokens that a caption can hold, in training:
+    between 0 and 1, often 0.1. Validation losses come without it, so that they can be compared between runs."""
     max_grad_norm: float | None = 1.0
     """Gradients longer than this (Euclidean norm over all parameters) are scaled down to it; None leaves them."""
     ema_decay: float | None = None
@@ -93,6 +96,7 @@ class TrainingOptions:
         object.__setattr__(self, "learning_rates", spelled_rates(self.learning_rates))
         object.__setattr__(self, "freeze", spelled_names(self.freeze))
         self._check_schedule()
+        self._check_number("label_smoothing", at_least=0, below=1)
         for name in ("max_grad_norm", "max_minutes"):
             if getattr(self, name) is not None:
                 self._check_number(name, above=0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from systems.pixel_llm.errors import TrainingError
 from systems.pixel_llm.models import PixelLLM
@@ -70,9 +71,12 @@ class Stepping:
 
     def mean_loss(self, batches: Iterable[Any], state: TrainState, *, is_stopped: Callable[[], bool]) -> float | None:
         """Mean loss over all tokens of `batches`, without dropout; None where it was stopped, or there is no token."""
-        model = self._step.model
-        was_training = model.training
-        model.eval()
+        # The loss has a mode too: label smoothing is for training.
+        modes = [
+            (each, each.training) for each in (self._step.model, self._step.loss_fn) if isinstance(each, nn.Module)
+        ]
+        for module, _ in modes:
+            module.eval()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self._step.device)
         num_tokens = 0
         try:
@@ -84,7 +88,8 @@ class Stepping:
                         loss_sum += self._step.loss(part).double() * part.num_tokens
                         num_tokens += part.num_tokens
         finally:
-            model.train(was_training)
+            for module, was_training in modes:
+                module.train(was_training)
         return None if is_stopped() or num_tokens == 0 else loss_sum.item() / num_tokens
 
     def _parts_to_look_at(self, batch: Any, state: TrainState) -> list[MicroBatch]:

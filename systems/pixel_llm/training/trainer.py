@@ -31,7 +31,7 @@ from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
-from systems.pixel_llm.training.loss import CaptionLoss
+from systems.pixel_llm.training.loss import loss_of_training
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.model_place import captioner_in, choose_device
 from systems.pixel_llm.training.optim import (
@@ -69,7 +69,7 @@ class Trainer:
             learning rate is left alone unless the option `schedule` is set. Parameters that `freeze` names are passed
             over by it, as they have no gradient.
         loss_fn: called as `loss_fn(predictions [N, V], targets [N])` with the supervised positions only, in fp32; taken
-            to be a mean over them. Left out: `CaptionLoss`.
+            to be a mean over them. A module is in eval mode while validating. Left out: `CaptionLoss`.
         device: where to train. Left out: the model's device, or the GPU where there is one and the model is on the CPU.
         checkpoint_dir: where checkpoints go, one folder each.
         checkpoint_interval: save every so many epochs. (A run bounded by steps or minutes saves at each validation.)
@@ -119,7 +119,11 @@ class Trainer:
         self.device = choose_device(device, model)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
-        self.loss_fn = CaptionLoss() if loss_fn is None else loss_fn
+        self.loss_fn = loss_of_training(
+            loss_fn,
+            label_smoothing=self.options.label_smoothing,
+            target_ids=lambda: self._captioner.tokenizer.target_ids,
+        )
         if isinstance(self.loss_fn, nn.Module):
             self.loss_fn.to(self.device)
         if self.options.deterministic:
