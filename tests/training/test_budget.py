@@ -60,13 +60,13 @@ class TimedRun:
             train_loader=train_loader, val_loader=self.val_loader, callbacks=[self.on_event], **settings
         )
         self.trainer._recorder.clock = self.clock
-        take = self.trainer.train_step
+        take = self.trainer._take_step
 
         def slow_step(batch: Any) -> Any:
             self.clock.now += 1
             return take(batch)
 
-        self.trainer.train_step = slow_step  # type: ignore[method-assign]
+        self.trainer._take_step = slow_step  # type: ignore[method-assign]
 
     def on_event(self, event: Event) -> None:
         self.events.append(event)

@@ -20,8 +20,8 @@ def test_a_given_precision_stands(name: str) -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ConfigError, match="precision must be 'auto', 'fp32' or 'bf16', not 'fp16'"):
-        resolve_precision("fp16", CPU)
+    with pytest.raises(ConfigError, match="precision must be 'auto', 'fp32', 'bf16' or 'fp16', not 'fp8'"):
+        resolve_precision("fp8", CPU)
 
 
 @pytest.mark.parametrize(

@@ -181,20 +181,32 @@ def test_a_loss_that_is_no_number_names_the_step_and_is_not_saved(tiny_trainer: 
         loss = F.cross_entropy(predictions, targets)
         return loss * float("nan") if trainer.state.step == 4 else loss
 
-    trainer = tiny_trainer(loss_fn=loss_fn, log_interval=1)
-    with pytest.raises(TrainingError, match="The loss became nan by step 5"):
+    trainer = tiny_trainer(loss_fn=loss_fn, log_interval=1, max_bad_steps=1)
+    with pytest.raises(TrainingError, match="no number 1 times in a row, the last time at step 4"):
         trainer.train(2)
     assert names(trainer) == ["epoch_1"]
 
 
 def test_weights_that_diverge_at_the_last_step_are_not_saved(tiny_trainer: MakeTrainer) -> None:
+    def spoil(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            with torch.no_grad():
+                next(trainer.model.parameters()).fill_(float("inf"))
+
+    trainer = tiny_trainer(callbacks=[spoil], max_steps=1)
+    with pytest.raises(TrainingError, match="A weight became infinite or NaN by step 1"):
+        trainer.train()
+    assert names(trainer) == []
+
+
+def test_a_run_of_nothing_but_bad_steps_saves_the_weights_it_began_with(tiny_trainer: MakeTrainer) -> None:
     def loss_fn(predictions: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(predictions, targets) + torch.sqrt(0 * predictions.sum())  # of 0 the slope is infinite
 
     trainer = tiny_trainer(loss_fn=loss_fn, max_steps=1)
-    with pytest.raises(TrainingError, match="A weight became infinite or NaN by step 1"):
-        trainer.train()
-    assert names(trainer) == []
+    trainer.train()
+    assert names(trainer) == ["step_1"]
+    assert trainer.state.bad_steps_in_a_row == 1
 
 
 # --- saves by steps ---------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def _parts(batch: Any, encode: Callable[[Sequence[str]], TokenBatch], parts: int
         return [MicroBatch(images, encode(captions), index)]
     divided = []
     picture_of_each = list(range(len(captions))) if index is None else index.tolist()
-    for rows in torch.arange(len(images)).chunk(parts):
+    for rows in torch.arange(len(images)).tensor_split(min(parts, len(images))):
         first, last = int(rows[0]), int(rows[-1])
         own = [
             (caption, row - first)
