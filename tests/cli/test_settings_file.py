@@ -80,7 +80,7 @@ def test_the_mark_that_windows_editors_write_is_no_part_of_the_text(read):
         ("weights = 2\n", r"weights must be \[a number, \.\.\.\] or \"none\", not 2"),
         ('weights = [1, "x"]\n', "weights must be a number, not 'x'"),
         ("val = 3\n", "val must be a path in quotes"),
-        ('precision = "fp8"\n', "precision must be 'auto' or 'fp32' or 'bf16', not 'fp8'"),
+        ('precision = "fp8"\n', "precision must be 'auto' or 'fp32' or 'bf16' or 'fp16', not 'fp8'"),
         ("seed = \n", r"settings\.toml: not a readable TOML file"),
     ],
 )
