@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from systems.pixel_llm.errors import TrainingError
+from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.training.events import StepEvent
 from systems.pixel_llm.training.micro_batches import micro_batches
 from systems.pixel_llm.training.optimizer_step import OptimizerStep
 
@@ -141,7 +142,14 @@ def test_where_memory_runs_out_batches_are_divided_and_the_run_is_the_same(
     assert again.state.batch_parts == 4
 
 
-def test_a_picture_that_does_not_fit_alone_is_an_error(tiny_trainer, tiny_model):
-    trainer = tiny_trainer(model=OutOfMemoryBeyond(tiny_model(), 0))
-    with pytest.raises(TrainingError, match=r"Memory ran out on a single picture\. Choose a smaller image_size"):
+def test_a_picture_that_does_not_fit_alone_is_an_error_that_loses_nothing(tiny_trainer, tiny_model):
+    model = OutOfMemoryBeyond(tiny_model(), 100)
+
+    def shrink(event):
+        if isinstance(event, StepEvent) and event.step == 2:
+            model.limit = 0
+
+    trainer = tiny_trainer(model=model, callbacks=[shrink])
+    with pytest.raises(ConfigError, match=r"Memory ran out on a single picture\. Choose a smaller image_size"):
         trainer.train(1)
+    assert [record.name for record in trainer.checkpoint_manager.list()] == ["step_2"]

@@ -92,3 +92,9 @@ def test_single_ones_never_end_it(tiny_trainer):
     trainer = tiny_trainer(loss_fn=NanAt(*range(0, 15, 2)), max_bad_steps=2)
     trainer.train(5)
     assert trainer.state.step == 15
+
+
+def test_an_epoch_of_bad_steps_alone_is_told_as_such(tiny_trainer):
+    trainer = tiny_trainer(loss_fn=NanAt(*range(3)))
+    with pytest.raises(TrainingError, match="Every loss or gradient of epoch 1 was no number"):
+        trainer.train(2)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.evaluation.evaluation_files import CAPTIONS_FILE, FORMAT, SCORES_FILE
+from systems.pixel_llm.evaluation.run_files import RunFolder
 
 __all__ = ["CardScores", "Example", "Row", "ScoreLine", "read_examples", "read_scores"]
 
-FOLDER, SCORES_FILE, CAPTIONS_FILE, PANEL_FILE = "evaluation", "scores.json", "captions.jsonl", "panel.jsonl"
-FORMAT = "pixel-llm scores 1"
 NUM_EXAMPLES = 3
 QUANTILES = ((0.9, "a good one"), (0.5, "a middling one"), (0.1, "a bad one"))
 """Of the pictures ordered by score: where the examples are taken, and what is said of each."""
@@ -127,8 +127,9 @@ def read_scores(run: Path) -> tuple[CardScores, ...]:
     Raises:
         DatasetError: a file is damaged or of another format.
     """
-    below = sorted((run / FOLDER).glob(f"*/{SCORES_FILE}"))
-    return tuple(_read_scores(path) for path in (run / FOLDER / SCORES_FILE, *below) if path.is_file())
+    folder = RunFolder(run).evaluation
+    below = sorted(folder.glob(f"*/{SCORES_FILE}"))
+    return tuple(_read_scores(path) for path in (folder / SCORES_FILE, *below) if path.is_file())
 
 
 def _read_scores(path: Path) -> CardScores:
@@ -200,7 +201,7 @@ def read_examples(run: Path, scores: CardScores | None, *, step: int | None) -> 
         places = [(round(quantile * (len(records) - 1)), kind) for quantile, kind in QUANTILES]
         chosen = {place: (records[place], kind) for place, kind in reversed(places)} if records else {}
         return tuple(_example(path, *chosen[place]) for place in sorted(chosen, reverse=True))
-    path = run / PANEL_FILE
+    path = RunFolder(run).panel
     if step is not None and path.is_file():
         shown = [record.get("captions") for record in _read_lines(path) if record.get("step") == step]
         return tuple(_example(path, record, None) for record in (shown[-1] or ())[:NUM_EXAMPLES]) if shown else ()

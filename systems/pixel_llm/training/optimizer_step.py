@@ -6,7 +6,6 @@ run drops what the unbroken one would have. In fp16 the loss is scaled up before
 gradients are not rounded to zero (Micikevicius et al. 2018, section 3.2), by a factor that `GradScaler` adapts.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +66,7 @@ class OptimizerStep:
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.model, self.device = model, device
         self.loss_fn, self._optimizer, self._seed = loss_fn, optimizer, seed
-        self._max_grad_norm = math.inf if max_grad_norm is None else max_grad_norm
+        self._max_grad_norm = max_grad_norm
 
     def loss(self, micro_batch: MicroBatch) -> Tensor:
         """The mean loss over the tokens of a micro-batch; logits are computed only where there is a target."""
@@ -102,7 +101,11 @@ class OptimizerStep:
         if self.scaler is not None:
             self.scaler.unscale_(self._optimizer)
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        gradient_norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
+        if self._max_grad_norm is None:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            gradient_norm = nn.utils.get_total_norm(gradients)
+        else:
+            gradient_norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
         if self.scaler is None:
             is_bad = not bool(loss.isfinite() & gradient_norm.isfinite())
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from systems.pixel_llm.errors import TrainingError
+from systems.pixel_llm.errors import ConfigError, TrainingError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training.bad_steps import BadStepLog
 from systems.pixel_llm.training.micro_batches import MicroBatch, micro_batches
@@ -49,8 +49,9 @@ class Stepping:
         """One step on the batches together; None where they hold no caption. `state` tells and keeps what it came to.
 
         Raises:
-            ConfigError: a batch is not what the loader's collate function should make.
-            TrainingError: memory ran out on a single picture, or it was one bad step too many.
+            ConfigError: a batch is not what the loader's collate function should make, or memory ran out on a single
+                picture.
+            TrainingError: it was one bad step too many.
         """
         parts = micro_batches(batches, self._model.encode_captions, parts=state.batch_parts)
         if not parts:
@@ -98,7 +99,8 @@ class Stepping:
     def _divide_further(self, batches: Sequence[Any], state: TrainState, error: torch.OutOfMemoryError) -> None:
         """Twice as many parts a batch, for good."""
         if state.batch_parts >= max(len(batch["images"]) for batch in batches):
-            raise TrainingError(
+            # No TrainingError: the weights are good, and are saved before the run ends.
+            raise ConfigError(
                 "Memory ran out on a single picture. Choose a smaller image_size or model, gradient_checkpointing or "
                 f"precision='bf16'. ({str(error).strip().splitlines()[0]})"
             ) from error

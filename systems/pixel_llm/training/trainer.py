@@ -201,7 +201,8 @@ class Trainer:
             CheckpointError: `resume_from` is missing, damaged or does not fit the model.
             DatasetError: a loader gives no batch, a picture cannot be read and the dataset does not skip such, or none
                 of an epoch can.
-            TrainingError: the loss is not a finite number.
+            TrainingError: the loss or its gradient was no finite number `max_bad_steps` times in a row, or throughout
+                an epoch.
         """
         if resume_from is not None:
             self.resume(resume_from)
@@ -507,6 +508,8 @@ class Trainer:
         state, budget = self.state, self._recorder.budget
         self._recorder.read_losses()
         train_loss = state.mean_epoch_loss
+        if train_loss is None and state.bad_steps_in_a_row:
+            raise self._recorder.divergence(f"Every loss or gradient of epoch {state.epoch + 1} was no number")
         if train_loss is None:
             raise DatasetError(
                 f"None of the pictures of epoch {state.epoch + 1} could be read: there is nothing to train on. The log "
