@@ -45,13 +45,13 @@ class FolderWriter:
 
     @contextmanager
     def file(self, name: str) -> Iterator["FileWriter"]:
-        """A new file `name`, complete and synced to the disk when the block ends.
+        """A file `name`, made anew, complete and synced to the disk when the block ends.
 
         Raises:
-            OSError: the disk is full or failing, or the file is there already.
+            OSError: the disk is full or failing.
         """
         path = self.folder / name
-        with path.open("xb", buffering=0) as file:
+        with path.open("wb", buffering=0) as file:
             writer = FileWriter(path, self._pool)
             try:
                 yield writer
@@ -62,7 +62,7 @@ class FolderWriter:
         self.digests[name] = digest
 
     def write(self, name: str, content: bytes) -> None:
-        """A new file with this content, complete and synced.
+        """A file made anew with this content, complete and synced.
 
         Raises:
             OSError: as `file`.

@@ -41,4 +41,6 @@ def _bytes_of(tensor: Tensor, dtype: torch.dtype | None) -> memoryview:
     if sys.byteorder != "little":
         raise NotImplementedError("Checkpoints are written on little-endian machines only.")
     plain = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
-    return memoryview(plain.view(-1).view(torch.uint8).numpy() if plain.numel() else b"")
+    if not plain.numel():
+        return memoryview(b"")
+    return memoryview(plain.view(-1).view(torch.uint8).numpy())
