@@ -43,4 +43,4 @@ def _bytes_of(tensor: Tensor, dtype: torch.dtype | None) -> memoryview:
     plain = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
     if not plain.numel():
         return memoryview(b"")
-    return memoryview(plain.view(-1).view(torch.uint8).numpy())
+    return plain.view(-1).view(torch.uint8).numpy().data
