@@ -24,10 +24,10 @@ from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
 from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
+from systems.pixel_llm.training.callbacks import Callback
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
-from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
@@ -38,6 +38,7 @@ from systems.pixel_llm.training.optim import (
     check_default_optimizer,
     default_groups,
     default_optimizer,
+    learning_rates_of,
     scale_learning_rate,
     set_hyperparameters,
 )
@@ -49,6 +50,7 @@ from systems.pixel_llm.training.schedule import learning_rate_factor
 from systems.pixel_llm.training.state import History, TrainState
 from systems.pixel_llm.training.stepping import Stepping
 from systems.pixel_llm.training.torch_scheduler import TorchScheduler
+from systems.pixel_llm.training.utilisation import utilisation_of
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 from systems.pixel_llm.training.weight_average import WeightAverage
 
@@ -75,7 +77,8 @@ class Trainer:
         checkpoint_interval: save every so many epochs. (A run bounded by steps or minutes saves at each validation.)
         log_interval: report every so many steps.
         metrics_file: the log of measurements, one JSON object a line; `checkpoint_dir/metrics.jsonl` if left out.
-        callbacks: callables that are given each event of `systems.pixel_llm.training.events`.
+        callbacks: callables that are given each event of `systems.pixel_llm.training.events`, or objects with any of
+            the methods `on_step`, `on_validation`, `on_checkpoint` and `on_epoch_end`, each given its event.
         scheduler: a torch scheduler over `optimizer`, moved on by the Trainer and saved with its checkpoints.
         scheduler_interval: "step" or "epoch": after which of the two it is moved on. (`ReduceLROnPlateau` is given the
             loss of each validation instead.)
@@ -85,8 +88,8 @@ class Trainer:
         **settings: the fields of `TrainingOptions`, such as `learning_rate`, `precision`, `seed`, `max_minutes`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, names no part of the model or clashes with another, or the
-            model is not a PixelLLM.
+        ConfigError: a setting is unknown or out of range, names no part of the model or clashes with another, the
+            model is not a PixelLLM, or a callback is none.
     """
 
     def __init__(
@@ -162,8 +165,10 @@ class Trainer:
             max_bad_steps=self.options.max_bad_steps,
         )  # fmt: skip
         self._recorder = RunRecorder(
-            self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval
-        )
+            self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval,
+            max_grad_norm=self.options.max_grad_norm,
+            utilisation=utilisation_of(self._captioner, self.device, self.precision),
+        )  # fmt: skip
         self._is_prepared = False
         self._is_stop_requested = False
         self._saved_step = 0
@@ -275,7 +280,7 @@ class Trainer:
         batches = self._train_batches.epoch(epoch, start=state.batch_in_epoch)
         while step_batches := self._next_batches(batches):
             self._take_step(step_batches)
-            self._recorder.tell_step(learning_rate=self.optimizer.param_groups[0]["lr"])
+            self._recorder.tell_step(learning_rates=learning_rates_of(self.optimizer))
             self._pause_at_tenths()
             self._save_at_steps()
             if state.batch_in_epoch != self._train_batches.num_batches and self._end_reason() is not None:
