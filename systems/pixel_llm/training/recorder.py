@@ -32,6 +32,7 @@ from systems.pixel_llm.training.interval import Interval
 from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.optim import REST
 from systems.pixel_llm.training.optimizer_step import StepOutcome
+from systems.pixel_llm.training.outside_logs import OutsideLogs
 from systems.pixel_llm.training.progress import LogLines
 from systems.pixel_llm.training.state import TrainState
 from systems.pixel_llm.training.utilisation import Utilisation
@@ -45,6 +46,7 @@ class RunRecorder:
     Args:
         device: where losses are.
         metrics_log: gets all that is measured.
+        outside_logs: get it too.
         callbacks: the user's.
         log_interval: figures are measured every so many steps.
         max_grad_norm: longer gradients are clipped.
@@ -59,12 +61,14 @@ class RunRecorder:
         device: torch.device,
         *,
         metrics_log: MetricsLog,
+        outside_logs: OutsideLogs,
         callbacks: Iterable[Callback],
         log_interval: int,
         max_grad_norm: float | None,
         utilisation: Utilisation | None,
     ) -> None:
         self.metrics_log, self.log_interval = metrics_log, log_interval
+        self._outside_logs, self._is_told_to_end = outside_logs, False
         self.callbacks = [listener_of(callback) for callback in callbacks]
         self.shown: list[Listener] = [LogLines()]
         """The callbacks that show the run to a person; the Trainer swaps in a progress bar for the time of a run."""
@@ -191,6 +195,8 @@ class RunRecorder:
     def tell_start(self, **facts: Any) -> None:
         """The run begins or resumes here; `facts` about it are logged."""
         self.restart_interval()
+        self._is_told_to_end = False
+        self._outside_logs.begin(step=self.state.step)
         self._log("start", **facts)
         self._emit(RunStartEvent)
 
@@ -253,11 +259,18 @@ class RunRecorder:
         self.tick()
         self._log("end", reason=reason)
         self._emit(RunEndEvent, reason=reason)
+        self._is_told_to_end = True
+
+    def end_run(self) -> None:
+        """Whatever ended it, nothing more comes: let go of what was there for this run alone."""
+        self._outside_logs.end(is_complete=self._is_told_to_end)
+        self.shown, self.budget = [LogLines()], None
 
     def _log(self, kind: str, **values: Any) -> None:
         state = self.state
         position = {"step": state.step, "epoch": state.epoch, "elapsed_seconds": round(state.elapsed_seconds, 3)}
         self.metrics_log.append(kind, position | values)
+        self._outside_logs.add(kind, values, step=state.step)
 
     def _emit(self, kind: type[Event], **fields: Any) -> None:
         state, budget = self.state, self.budget

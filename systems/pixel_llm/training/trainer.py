@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ from systems.pixel_llm.training.optim import (
 )
 from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
-from systems.pixel_llm.training.progress import LogLines, shown_progress
+from systems.pixel_llm.training.outside_logs import make_outside_logs
+from systems.pixel_llm.training.progress import shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.schedule import learning_rate_factor
 from systems.pixel_llm.training.state import History, TrainState
@@ -166,6 +168,10 @@ class Trainer:
         )  # fmt: skip
         self._recorder = RunRecorder(
             self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval,
+            outside_logs=make_outside_logs(
+                self.options.log_names, metrics_log.path.parent,
+                settings=asdict(self.options) | self._captioner.config.to_dict(),
+            ),
             max_grad_norm=self.options.max_grad_norm,
             utilisation=utilisation_of(self._captioner, self.device, self.precision),
         )  # fmt: skip
@@ -235,7 +241,7 @@ class Trainer:
                 self._recorder.shown = shown
                 self._run()
         finally:
-            self._recorder.shown, self._recorder.budget = [LogLines()], None
+            self._recorder.end_run()
             self._is_stop_requested = False
         return self.get_history()
 
