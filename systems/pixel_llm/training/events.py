@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from systems.pixel_llm.training.panel import PanelCaption
+
 __all__ = [
     "BadPictureEvent",
     "CheckpointEvent",
     "EpochEvent",
     "Event",
     "IntervalFigures",
+    "PanelEvent",
     "RunEndEvent",
     "RunStartEvent",
     "StepEvent",
@@ -101,9 +104,19 @@ class ValidationEvent(Event):
 
     loss: float
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Of captions, where they were scored beside this validation: `cider_d`."""
+    """Of captions, where they were scored beside this validation: `cider_d`, `distinct_captions`."""
+    shuffled_loss_gap: float | None = None
+    """By how much the loss a token rises when captions are shown other pictures, nats: about 0 for a model that ignores
+    its pictures."""
     is_best: bool
     """Better than every validation before, by the run's metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelEvent(Event):
+    """The model has captioned the panel, the same few pictures beside each validation."""
+
+    captions: tuple[PanelCaption, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ somebody looks, since reading makes a GPU wait. What is logged goes to `metrics.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ from systems.pixel_llm.training.events import (
     EpochEvent,
     Event,
     IntervalFigures,
+    PanelEvent,
     RunEndEvent,
     RunStartEvent,
     StepEvent,
@@ -33,6 +34,7 @@ from systems.pixel_llm.training.metrics_log import MetricsLog
 from systems.pixel_llm.training.optim import REST
 from systems.pixel_llm.training.optimizer_step import StepOutcome
 from systems.pixel_llm.training.outside_logs import OutsideLogs
+from systems.pixel_llm.training.panel import PanelCaption
 from systems.pixel_llm.training.progress import LogLines
 from systems.pixel_llm.training.state import TrainState
 from systems.pixel_llm.training.utilisation import Utilisation
@@ -225,7 +227,9 @@ class RunRecorder:
                 self.bad_pictures[bad.path] = bad.reason
                 self._emit(BadPictureEvent, path=bad.path, reason=bad.reason)
 
-    def tell_validation(self, loss: float, scores: Mapping[str, float], *, metric_name: str) -> None:
+    def tell_validation(
+        self, loss: float, scores: Mapping[str, float], *, shuffled_loss_gap: float | None, metric_name: str
+    ) -> None:
         """Validation is done: into the history, the log, and to the callbacks.
 
         `scores` are those of captions, if any were made; `metric_name` is what best is judged by.
@@ -242,8 +246,20 @@ class RunRecorder:
         for name, score in scores.items():
             history.setdefault(name, []).append(score)
         self.tick()
-        self._log("validation", loss=loss, **({"scores": dict(scores)} if scores else {}))
-        self._emit(ValidationEvent, loss=loss, scores=MappingProxyType(dict(scores)), is_best=is_best)
+        measured: dict[str, Any] = {} if shuffled_loss_gap is None else {"shuffled_loss_gap": shuffled_loss_gap}
+        if scores:
+            measured["scores"] = dict(scores)
+        self._log("validation", loss=loss, **measured)
+        self._emit(
+            ValidationEvent, loss=loss, scores=MappingProxyType(dict(scores)), shuffled_loss_gap=shuffled_loss_gap,
+            is_best=is_best,
+        )  # fmt: skip
+
+    def tell_panel(self, captions: Sequence[PanelCaption]) -> None:
+        """The model has captioned the panel, beside a validation."""
+        if captions:
+            self._outside_logs.add_captions(captions, step=self.state.step)
+            self._emit(PanelEvent, captions=tuple(captions))
 
     def tell_epoch(self, *, train_loss: float, val_loss: float | None) -> None:
         """An epoch is complete."""
