@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.events import Callback
+from systems.pixel_llm.training.fingerprint import RunFingerprint, run_fingerprint, told_differences
 from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
@@ -348,6 +350,9 @@ class Trainer:
                     "seed=%d differs from the checkpoint's seed=%d: the order of pictures changes from here on.",
                     self.options.seed, saved["seed"],
                 )  # fmt: skip
+            if (record := saved.get("fingerprint")) is not None:  # older checkpoints have none
+                for difference in told_differences(RunFingerprint.from_dict(record), self._fingerprint):
+                    logger.warning("%s", difference)
         if self._owns_optimizer:
             # The options are where these are written; the checkpoint holds the rate of one moment of the schedule.
             set_hyperparameters(optimizer, default_groups(self._captioner, self.options))
@@ -357,12 +362,21 @@ class Trainer:
         self._saved_step = self.state.step
         return info
 
+    @cached_property
+    def _fingerprint(self) -> RunFingerprint:
+        """The data and the settings, for a later resume to compare; it goes over all names and captions, once a run."""
+        return run_fingerprint(
+            self.train_loader, self.val_loader, self.options,
+            config=self._captioner.config, precision=self.precision, schedule=self.schedule,
+        )  # fmt: skip
+
     def _state_to_save(self) -> dict[str, Any]:
         """What a resume needs beside weights and optimizer."""
         scaler, average = self._stepping.scaler, self._average
         return {
             "state": self.state.to_dict(),
             "seed": self.options.seed,
+            "fingerprint": self._fingerprint.to_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "num_averaged": None if average is None else average.num_updates,
             **self._scheduler.for_checkpoint(),
