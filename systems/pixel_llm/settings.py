@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["Accepts", "Count", "Share", "accepted", "check_settings", "told_values"]
+__all__ = ["BOTH", "Accepts", "Count", "Share", "accepted", "check_settings", "told_values"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Accepts:
     below: float = math.inf
     at_most: float = math.inf
     form: str | None = None
-    """What the value looks like, where its type does not tell: "names with commas between them"."""
+    """What the value looks like, where its type does not tell ("names with commas between them"); a tuple's never does."""
     advice: str | None = None
     """A sentence for whoever gave a value that is not accepted."""
 
@@ -54,6 +54,8 @@ class Accepts:
         return " and ".join(f"{word} {_number(limit)}" for word, limit in limits if math.isfinite(limit))
 
 
+BOTH = "True or False"
+
 Count = Annotated[int, Accepts(at_least=1)]
 Share = Annotated[float, Accepts(at_least=0, below=1)]
 
@@ -73,8 +75,10 @@ def check_settings(record: Any, *, passed_over: Collection[str] = ()) -> None:
         value = getattr(record, name)
         if name in passed_over or _fits(value, hint):
             continue
-        advice = accepted(hint).advice
-        raise ConfigError(f"{name} must be {told_values(hint)}, not {value!r}.{'' if advice is None else f' {advice}'}")
+        told, advice = told_values(hint), accepted(hint).advice
+        if isinstance(value, float) and not math.isfinite(value):
+            told = told.replace("a number", "a finite number")
+        raise ConfigError(f"{name} must be {told}, not {value!r}.{'' if advice is None else f' {advice}'}")
 
 
 def accepted(hint: Any) -> Accepts:
@@ -105,11 +109,12 @@ def told_values(hint: Any, *, none: str = "None") -> str:
 
 
 _KINDS: dict[Any, str] = {
-    bool: "True or False",
+    bool: BOTH,
     int: "a whole number",
     float: "a number",
     str: "text",
     Path: "a path",
+    tuple[Path, ...]: "paths",
 }
 
 

@@ -5,7 +5,7 @@ is told in flags: "--learning-rate must be a number above 0", where Python is to
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,7 +17,7 @@ from systems.pixel_llm.cli.help_texts import help_texts
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.settings import Accepts, accepted
 
-__all__ = ["in_flags", "parsed", "switches"]
+__all__ = ["in_flags", "parsed", "setting_types", "switches"]
 
 Options = TypeVar("Options")
 
@@ -37,16 +37,16 @@ def parsed(options: type[Options], arguments: Sequence[str], **details: Any) -> 
     return found
 
 
-def in_flags(message: str, names: Collection[str]) -> str:
-    """What a record said of its fields `names`, as whoever types flags knows them.
+def in_flags(message: str, names: Iterable[str]) -> str:
+    """What is said of the fields `names`, as whoever types flags knows them.
 
-    A name of several words is a field wherever it stands, a single word only before `=` and "must be".
+    A name of several words is a field wherever it stands, a single word only at the beginning and before `=`.
     """
     for name in names:
-        flag, word = f"--{name.replace('_', '-')}", rf"(?<![\w-]){name}(?!\w)"
+        flag, word = f"--{name.replace('_', '-')}", rf"(?<![\w/.-]){name}(?!\w)"
         message = re.sub(rf"{word}=True\b", flag, message)
         message = re.sub(rf"{word}=False\b", f"no {flag}", message)
-        message = re.sub(word if "_" in name else rf"{word}(?==| must be )", flag, message)
+        message = re.sub(word if "_" in name else rf"{word}(?==)|^{name}(?=:? )", flag, message)
     return re.sub(r"\bNone\b", NONE, message)
 
 
@@ -103,19 +103,22 @@ def _help(words: str | None, hint: Any) -> str | None:
     return f"{words} ({told_range})" if words and told_range else words
 
 
-# --- switches ---------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def setting_types(options: type) -> dict[str, Any]:
+    """Field -> bare type, of the parts too."""
+    found: dict[str, Any] = {}
+    hints: dict[str, Any] = get_type_hints(options)
+    for each in fields(options):
+        hint = hints[each.name]
+        found |= setting_types(hint) if is_dataclass(hint) else {each.name: hint}  # type: ignore[arg-type]
+    return found
 
 
 def switches(options: type) -> list[str]:
-    """The flags, in the parts too, that have no value: those of type bool, without the dashes in front."""
-    found: list[str] = []
-    hints: dict[str, Any] = get_type_hints(options)
-    for each in fields(options):
-        if is_dataclass(hints[each.name]):
-            found += switches(hints[each.name])
-        elif hints[each.name] is bool:
-            found.append(each.name.replace("_", "-"))
-    return found
+    """The flags that have no value: those of type bool, without the dashes in front."""
+    return [name.replace("_", "-") for name, hint in setting_types(options).items() if hint is bool]
 
 
 def _check_switches(arguments: Sequence[str], options: type) -> None:
