@@ -31,7 +31,7 @@ class Accepts:
     below: float = math.inf
     at_most: float = math.inf
     form: str | None = None
-    """What the value looks like, where its type does not tell ("names with commas between them"); a tuple's never does."""
+    """What the value looks like, where its type does not tell ("names with commas between them")."""
     advice: str | None = None
     """A sentence for whoever gave a value that is not accepted."""
 

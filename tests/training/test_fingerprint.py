@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from systems.pixel_llm.data import ImageCaptionDataset, make_loader
 from systems.pixel_llm.data.shapes import ShapesDataset
 from systems.pixel_llm.training import Trainer
+from systems.pixel_llm.training.checkpoint_contents import write_training_state
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -158,17 +159,20 @@ def test_a_dataset_of_the_user_s_own_is_compared_by_its_length(
     assert "changed since the checkpoint: 9 pictures instead of 8." in warned
 
 
+def write_without_fingerprint(*words: Any, training_state: dict[str, Any]) -> None:
+    del training_state["fingerprint"]
+    write_training_state(*words, training_state=training_state)
+
+
 def test_a_checkpoint_from_before_fingerprints_resumes_without_a_word(
     tiny_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    old = tiny_trainer()
-    state_to_save = old._state_to_save
-
-    def without_fingerprint() -> dict[str, Any]:
-        return {name: value for name, value in state_to_save().items() if name != "fingerprint"}
-
-    monkeypatch.setattr(old, "_state_to_save", without_fingerprint)
-    path = old.train(1) and old.checkpoint_manager.latest().path
-    state = json.loads((path / "training_state.json").read_text(encoding="utf-8"))["training_state"]
+    with monkeypatch.context() as earlier:
+        earlier.setattr("systems.pixel_llm.training.checkpoint.write_training_state", write_without_fingerprint)
+        old = tiny_trainer()
+        old.train(1)
+    latest = old.checkpoint_manager.latest()
+    assert latest is not None
+    state = json.loads((latest.path / "training_state.json").read_text(encoding="utf-8"))["training_state"]
     assert "fingerprint" not in state
     assert warnings_of_resume(tiny_trainer(learning_rate=0.5), caplog) == []
