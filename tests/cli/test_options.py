@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from systems.pixel_llm.cli.flags import in_flags
 from systems.pixel_llm.cli.options import (
     LEARNING_RATES,
     parse_caption,
@@ -227,3 +228,19 @@ def test_help_breaks_its_lines_at_the_edge_and_nowhere_else(capsys, monkeypatch,
 def test_the_presets_that_help_of_inspect_tells_are_those_of_train():
     sides = {name: preset["image_size"] for name, preset in PRESETS.items()}
     assert sides == {"tiny": 64, "small": 128, "base": 224}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("seed must be a whole number, or None, not 'x'.", "--seed must be a whole number, or none, not 'x'."),
+        ("they need do_sample=True.", "they need --do-sample."),
+        ("For the likeliest caption: do_sample=False.", "For the likeliest caption: no --do-sample."),
+        ("freeze: 'encodr' takes no parameter.", "--freeze: 'encodr' takes no parameter."),
+        ("top_k=3 is above max_top_k_here", "--top-k=3 is above max_top_k_here"),
+        ("The seed of a run, in runs/seed=3", "The seed of a run, in runs/seed=3"),
+        ("--top-k is given", "--top-k is given"),
+    ],
+)
+def test_what_a_record_says_is_told_in_flags(message, told):
+    assert in_flags(message, ["seed", "do_sample", "freeze", "top_k"]) == told

@@ -248,8 +248,8 @@ def test_a_resume_without_a_run_is_wrong_usage(pixel_llm, pictures):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["--vision-embed-dim", 64], "vision_embed_dim=32, not vision_embed_dim=64"),
-        (["--image-size", "64"], "image_size=(32, 32), not image_size=(64, 64)"),
+        (["--vision-embed-dim", 64], "--vision-embed-dim=32, not --vision-embed-dim=64"),
+        (["--image-size", "64"], "--image-size=(32, 32), not --image-size=(64, 64)"),
     ],
 )
 def test_a_resume_cannot_change_the_model(pixel_llm, pictures, trained_run, words, wanted):
