@@ -52,6 +52,7 @@ BAD = {
     "score_every": ("-1", -1, "a whole number at least 0"),
     "save_every_steps": ("0", 0, "a whole number at least 1"),
     "max_checkpoints": ("0", 0, "a whole number at least 1"),
+    "log_to": ("paper", "paper", "tensorboard or wandb, or both with a comma between"),
     "progress": ("spinner", "spinner", ("auto", "bar", "off")),
     "format": ("xml", "xml", ("auto", "text", "coco", "parquet")),
     "captions_per_file": ("two", "two", ("one", "lines")),

@@ -4,6 +4,7 @@
 `--learning-rate`), and `options.toml` beside a run records them. No torch is loaded by this module.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,10 @@ from systems.pixel_llm.training.part_lists import (
 from systems.pixel_llm.training.schedule import DEFAULT_WARMUP_FRACTION, ScheduleName
 
 __all__ = ["TrainingOptions"]
+
+LOGS = ("tensorboard", "wandb")
+"""What `log_to` may name."""
+FORM_OF_LOGS = f"{' or '.join(LOGS)}, or both with a comma between"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,9 @@ class TrainingOptions:
     """Save after every so many steps too, not only with validations; left out: never."""
     max_checkpoints: Count = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
+    log_to: Annotated[str | None, Accepts(form=FORM_OF_LOGS)] = None
+    """Show the run in tensorboard (event files in tensorboard/ of the run folder), wandb (Weights & Biases), or both,
+    with a comma between, beside metrics.jsonl. Each needs an extra: pip install 'pixel-llm[tensorboard]'."""
     progress: Literal["auto", "bar", "off"] = "auto"
     """auto draws a progress bar on stderr where that is a terminal."""
 
@@ -100,6 +108,7 @@ class TrainingOptions:
         # In Python a list and a dict are allowed too.
         object.__setattr__(self, "learning_rates", spelled_rates(self.learning_rates))
         object.__setattr__(self, "freeze", spelled_names(self.freeze))
+        object.__setattr__(self, "log_to", self._spelled_logs())
         check_settings(self)
         self._check_warmup()
 
@@ -112,6 +121,11 @@ class TrainingOptions:
     def frozen_parts(self) -> tuple[str, ...]:
         """`freeze` as patterns."""
         return names_of(self.freeze)
+
+    @property
+    def log_names(self) -> tuple[str, ...]:
+        """`log_to` as names."""
+        return tuple(self.log_to.split(",")) if self.log_to else ()
 
     @property
     def schedule_settings(self) -> dict[str, Any]:
@@ -144,3 +158,14 @@ class TrainingOptions:
             raise ConfigError(
                 f"warmup_steps={self.warmup_steps} leaves nothing of max_steps={self.max_steps}: it must be below."
             )
+
+    def _spelled_logs(self) -> str | None:
+        """The text of `log_to`, each name once; in Python a list is allowed too."""
+        given: Any = self.log_to
+        if given is not None and not isinstance(given, str | Sequence):
+            raise ConfigError(f"log_to must be {FORM_OF_LOGS}, or a list of them, not {given!r}.")
+        names = [name.strip() for name in given.split(",")] if isinstance(given, str) and given else given or []
+        for name in names:
+            if name not in LOGS:
+                raise ConfigError(f"log_to must be {FORM_OF_LOGS}, not {given!r}. {nearest_name_hint(str(name), LOGS)}")
+        return ",".join(dict.fromkeys(names)) or None
