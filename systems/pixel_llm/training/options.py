@@ -68,6 +68,10 @@ class TrainingOptions:
     gradient_checkpointing: bool = False
     """Compute each block of the model a second time in the backward pass instead of keeping it: far less memory, so a
     larger batch or model, for one more forward pass a step. The result is the same to the bit."""
+    compile: bool = False
+    """Train by compiled code (torch.compile): faster steps, after some seconds to minutes of compiling at the start and
+    whenever a batch has a new shape, of which there is a handful. Pays in long runs, and on GPUs above all; needs a C++
+    compiler."""
     seed: int = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
     deterministic: bool = False
@@ -107,6 +111,7 @@ class TrainingOptions:
         self._check_number("seed", is_whole=True, at_least=0)
         self._check_number("score_every", is_whole=True, at_least=0)
         self._check_choice("deterministic", (True, False))
+        self._check_choice("compile", (True, False))
         if not isinstance(self.gradient_checkpointing, bool):
             raise ConfigError(f"gradient_checkpointing must be True or False, not {self.gradient_checkpointing!r}.")
         self._check_number("gradient_accumulation_steps", is_whole=True, at_least=1)

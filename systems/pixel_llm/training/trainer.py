@@ -25,6 +25,7 @@ from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.compilation import FewShapes, check_compiler
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.events import Callback
@@ -117,6 +118,9 @@ class Trainer:
         if self.options.gradient_checkpointing:  # else as the model has it
             self._captioner.gradient_checkpointing = True
         self.device = choose_device(device, model)
+        if self.options.compile:
+            check_compiler(self.device)
+            self._captioner.compile_blocks(deterministic=self.options.deterministic)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.loss_fn = loss_of_training(
@@ -141,7 +145,7 @@ class Trainer:
         optimizer_step = OptimizerStep(
             model, self.optimizer, self.loss_fn,
             device=self.device, precision=self.precision, max_grad_norm=self.options.max_grad_norm,
-            seed=self.options.seed,
+            seed=self.options.seed, pad=self._padding(),
         )  # fmt: skip
         self._average: WeightAverage | None = None
         self.checkpoint_interval = checkpoint_interval
@@ -409,6 +413,12 @@ class Trainer:
         if preprocessing is not None:
             self._captioner.preprocessing = preprocessing
         self._is_prepared = True
+
+    def _padding(self) -> FewShapes | None:
+        """Where blocks are compiled, batches go to a few shapes."""
+        if not self._captioner.has_compiled_blocks:
+            return None
+        return FewShapes.of_loader(self.train_loader, max_seq_len=self._captioner.config.max_seq_len)
 
     def _set_learning_rate(self) -> None:
         if self.schedule is None or self._recorder.budget is None:
