@@ -81,8 +81,9 @@ class DataOptions(MixOptions):
 
     val_manifest: Path | None = None
     """File of the names and captions of the pictures to validate on."""
-    batch_size: int = 32
-    """Pictures a training step."""
+    batch_size: int | Literal["auto"] = 32
+    """Pictures a training step. auto: the largest number that fits into memory, found before the first step on the
+    batch that would take most of it; at most 64 on a processor, and no more than leaves 32 steps an epoch or is 8."""
     num_workers: int | None = None
     """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring, for half a second."""
     cache: bool = False
@@ -105,8 +106,9 @@ class DataOptions(MixOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
+        size = self.batch_size
+        if size != "auto" and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise ConfigError(f"batch_size must be a whole number at least 1, or 'auto', not {size!r}.")
         if self.num_workers is not None and self.num_workers < 0:
             raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
         augmentation_steps(self.augment)

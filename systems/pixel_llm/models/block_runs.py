@@ -41,7 +41,7 @@ def compiled_run(*, backend: str | Callable[..., Any] = "inductor", deterministi
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, MAX_SHAPES)
     limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4 * MAX_SHAPES)
-    options = {"deterministic": True} if deterministic and backend == "inductor" else None
+    options: dict[str, Any] | None = {"deterministic": True} if deterministic and backend == "inductor" else None
     compiled = torch.compile(run_block, dynamic=False, backend=backend, options=options)
 
     def run(block: nn.Module, *inputs: Any) -> Tensor:

@@ -18,7 +18,7 @@ __all__ = ["recomputed"]
 
 
 def recomputed(run: BlockRun, block: nn.Module, *inputs: Any) -> Tensor:
-    """`run(block, *inputs)`, keeping for the backward pass nothing but `inputs`; just that where no gradient is wanted."""
+    """`run(block, *inputs)`, keeping for the backward pass nothing but `inputs`; just that where there is none."""
     if not torch.is_grad_enabled():
         return run(block, *inputs)
     output: Tensor = checkpoint(run, block, *inputs, use_reentrant=False, preserve_rng_state=True)
