@@ -95,24 +95,27 @@ def test_the_loader_tells_the_usual_batch_size(shapes_loader):
     assert FewShapes.of_loader([], max_seq_len=64).batch_size == 32
 
 
-@pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": True, "gradient_accumulation_steps": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, pytest.param({"gradient_checkpointing": True, "gradient_accumulation_steps": 2}, marks=pytest.mark.slow)],
+)
 def test_each_shape_is_compiled_once(tiny_trainer, tiny_model, shapes_loader, settings):
     graphs = Graphs()
     model = tiny_model(dropout=0.1)
     model.compile_blocks(backend=graphs)
-    # 11 batches an epoch, with captions of unequal lengths; the last one has half the pictures.
+    # Six batches an epoch, with captions of unequal lengths; the last one has half the pictures.
     trainer = tiny_trainer(
-        model=model, train_loader=shapes_loader(42, batch_size=4), val_loader=shapes_loader(6), **settings
+        model=model, train_loader=shapes_loader(22, batch_size=4), val_loader=shapes_loader(6), **settings
     )
-    trainer.train(2)
+    trainer.train(1)
     first = len(graphs.shapes)
     assert 3 <= first <= 8, graphs.shapes
     assert not torch._dynamo.utils.counters["graph_break"]
-    trainer.train(6)
+    trainer.train(4)
     assert len(graphs.shapes) - first <= 2, "a length that only a later epoch has"
     model.generate(torch.randn(3, 3, 32, 32), max_length=9)
     before = len(graphs.shapes)
-    trainer.train(7)
+    trainer.train(5)
     assert len(graphs.shapes) == before, "captioning is not compiled"
 
 
@@ -129,6 +132,7 @@ def test_compiled_and_plain_runs_read_each_others_checkpoints(tiny_trainer, tiny
     assert len(tiny_trainer("a", model=again, **settings).train(3, resume_from="epoch_2")["train_losses"]) == 3
 
 
+@pytest.mark.slow
 def test_a_compiled_run_resumes_to_the_same_bits(tiny_trainer, tiny_model, shapes_loader, tmp_path):
     def trained(folder, *, epochs, resume_from=None):
         torch.compiler.reset()
