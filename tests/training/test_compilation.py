@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from systems.pixel_llm.errors import ConfigError
-from systems.pixel_llm.training.compilation import FewShapes, check_compiler
+from systems.pixel_llm.training.compilation import FewShapes, check_compiler, padding_for
 from systems.pixel_llm.training.micro_batches import micro_batches
 from systems.pixel_llm.training.optimizer_step import OptimizerStep
 
@@ -90,9 +90,12 @@ def test_pictures_go_to_quarters_captions_and_lengths_to_multiples(model):
     assert shapes(["a"] * 11, index=[0] * 8 + [1, 2, 3]) == (8, (16, 8))
 
 
-def test_the_loader_tells_the_usual_batch_size(shapes_loader):
-    assert FewShapes.of_loader(shapes_loader(batch_size=5), max_seq_len=64).batch_size == 5
-    assert FewShapes.of_loader([], max_seq_len=64).batch_size == 32
+def test_the_loader_tells_the_usual_batch_size(tiny_model, shapes_loader):
+    model = tiny_model()
+    assert padding_for(model, shapes_loader(batch_size=5)) is None, "nothing is compiled"
+    model.compile_blocks(backend="eager")
+    assert padding_for(model, shapes_loader(batch_size=5)) == FewShapes(5, max_seq_len=64)
+    assert padding_for(model, []) == FewShapes(32, max_seq_len=64)
 
 
 @pytest.mark.parametrize(

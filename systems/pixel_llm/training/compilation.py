@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.tokenizer import IGNORE_INDEX, CaptionTokenizer
 from systems.pixel_llm.training.micro_batches import MicroBatch
 
-__all__ = ["FewShapes", "check_compiler"]
+__all__ = ["FewShapes", "check_compiler", "padding_for"]
 
 LENGTH_UNIT = 8
 """Matrix products on a GPU like such lengths, too."""
@@ -34,12 +35,6 @@ class FewShapes:
     """Of the loader: a full batch is not padded."""
     max_seq_len: int
     """Of the model: no caption is padded beyond."""
-
-    @classmethod
-    def of_loader(cls, loader: object, *, max_seq_len: int) -> "FewShapes":
-        """For the batches of `loader`."""
-        batch_size = getattr(loader, "batch_size", None)
-        return cls(batch_size if isinstance(batch_size, int) else USUAL_BATCH_SIZE, max_seq_len)
 
     def __call__(self, part: MicroBatch) -> MicroBatch:
         """`part`, on the CPU, with rows of zeros after its pictures and padding after and below its captions."""
@@ -64,6 +59,14 @@ class FewShapes:
         """The next of a quarter, a half, three quarters of the batch size, the whole, five quarters and so on."""
         quarters = -(-4 * count // self.batch_size)
         return -(-self.batch_size * quarters // 4)
+
+
+def padding_for(model: PixelLLM, loader: object) -> FewShapes | None:
+    """What the batches of `loader` are brought to few shapes by; None where the model's blocks are not compiled."""
+    if not model.has_compiled_blocks:
+        return None
+    batch_size = getattr(loader, "batch_size", None)
+    return FewShapes(batch_size if isinstance(batch_size, int) else USUAL_BATCH_SIZE, model.config.max_seq_len)
 
 
 def check_compiler(device: torch.device) -> None:
