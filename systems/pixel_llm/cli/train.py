@@ -1,6 +1,7 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,11 +76,11 @@ def run(command: TrainCommand) -> int:
     )
     trainer = make_trainer(command, model, folder, sides, bad_pictures, device=device)
     make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
-    bad_pictures.foresee(bad)
     if has_checkpoint:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
-    write_options(folder, command)
+    write_options(folder, command)  # before all else: by this file --resume knows a run that was stopped here
+    bad_pictures.foresee(bad)
     write_environment(folder.environment, device)
     write_data_record(record_of(command.data, sides), folder.path)
     logger.info(
@@ -103,11 +104,22 @@ def run(command: TrainCommand) -> int:
             result = score_validation(
                 folder, sides, data=command.data, device=device, num_workers=command.dataset.num_workers
             )
-        pictured = sides.validation or sides.train
-        write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
-        has_report = report_run(folder, device=device)
-        tell_end(folder, command, trainer, result, stopped_by, has_report=has_report)
+        # Who presses Ctrl-C wants to see what came of it; who is about to be ended has no time for it.
+        is_looked_at = stopped_by in ([], [signal.SIGINT])
+        has_pictures = is_looked_at and picture_run(folder, sides.validation or sides.train, device=device)
+        has_report = is_looked_at and report_run(folder, device=device)
+        tell_end(folder, command, trainer, result, stopped_by, has_pictures=has_pictures, has_report=has_report)
     return 128 + stopped_by[0] if stopped_by else 0
+
+
+def picture_run(folder: RunFolder, samples: SampleTable, *, device: torch.device) -> bool:
+    """Write the contact sheet and the curve of a run that has just ended; whether they are there."""
+    try:
+        write_pictures(folder, samples, title=f"{folder.path.name}: validation pictures", device=device)
+    except KeyboardInterrupt:
+        logger.warning("The contact sheet was stopped; the run is whole.")
+        return False
+    return True
 
 
 def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
@@ -238,12 +250,14 @@ def make_trainer(
         )
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
+    timeout = command.dataset.worker_timeout_seconds
     train_loader = make_loader(
         make_dataset(sides.train, first=0, augment=command.dataset.augment),
         batch_size=batch_size,
         shuffle=True,
         num_workers=num_workers,
         weights=sides.train_weights,
+        worker_timeout_seconds=timeout,
     )
     val_loader = None
     if sides.validation:
@@ -252,6 +266,7 @@ def make_trainer(
             batch_size=batch_size,
             shuffle=False,
             num_workers=num_workers,
+            worker_timeout_seconds=timeout,
         )
     return Trainer(
         model,
@@ -284,6 +299,7 @@ def tell_end(
     result: EvaluationResult | None,
     stopped_by: list[int],
     *,
+    has_pictures: bool,
     has_report: bool,
 ) -> None:
     """What came of it, on stdout; what to type next, on stderr."""
@@ -297,8 +313,9 @@ def tell_end(
     if result is not None:
         print(score_line(result))
         print(f"captions and scores: {folder.evaluation}")
-    print(f"contact sheet: {folder.samples}")
-    print(f"training curve: {folder.curve}")
+    if has_pictures:
+        print(f"contact sheet: {folder.samples}")
+        print(f"training curve: {folder.curve}")
     if has_report:
         print(f"report: {folder.report}")
     if trainer.bad_pictures:
@@ -306,9 +323,9 @@ def tell_end(
             "%d pictures could not be read and were left out: %s lists them.",
             len(trainer.bad_pictures), folder.bad_pictures,
         )  # fmt: skip
-    if stopped_by:
+    if trainer.stop_reason == "interrupted":
         logger.info(
-            "Stopped early, so there are no scores. To go on: pixel-llm train %s --out %s --resume",
-            spelled(command.data), quote(str(folder.path)),
+            "Stopped early, so there are no scores%s. To go on: pixel-llm train %s --out %s --resume",
+            "" if has_pictures else " and no pictures", spelled(command.data), quote(str(folder.path)),
         )  # fmt: skip
     logger.info("To caption: pixel-llm caption %s PICTURE...", quote(str(folder.path)))

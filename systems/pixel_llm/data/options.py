@@ -4,6 +4,7 @@ The command line makes a flag of each (`val_manifest` -> `--val-manifest`), and 
 them. No torch is loaded by this module.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from systems.pixel_llm.errors import ConfigError, nearest_name_hint
 __all__ = [
     "DEFAULT_AUGMENT",
     "MAX_WEIGHT",
+    "WORKER_TIMEOUT_SECONDS",
     "BadSamplePolicy",
     "CaptionChoice",
     "DataOptions",
@@ -29,6 +31,8 @@ DEFAULT_AUGMENT = "crop,color"
 """What leaves every caption true, in every language."""
 MAX_WEIGHT = 1_000.0
 """How often a picture may come in an epoch; beyond, it is more likely a mistake."""
+WORKER_TIMEOUT_SECONDS = 300.0
+"""Longer than any picture takes, and than a network disk needs to come back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,9 @@ class DataOptions(MixOptions):
     """Pictures a training step."""
     num_workers: int | None = None
     """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring, for half a second."""
+    worker_timeout_seconds: float = WORKER_TIMEOUT_SECONDS
+    """Stop, and name the pictures, where those threads have read none for so long: a disk that no longer answers. 0
+    waits for ever."""
     cache: bool = False
     """Keep decoded pictures in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs
     find them. Without this they are kept in memory, up to 1 GiB for training and as much for validation."""
@@ -109,6 +116,11 @@ class DataOptions(MixOptions):
             raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
         if self.num_workers is not None and self.num_workers < 0:
             raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
+        if not 0 <= self.worker_timeout_seconds < math.inf:
+            raise ConfigError(
+                "worker_timeout_seconds must be a number of seconds, at least 0 (0 waits for ever), not "
+                f"{self.worker_timeout_seconds}."
+            )
         augmentation_steps(self.augment)
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(f"validation_fraction must be above 0 and below 1, not {self.validation_fraction}.")

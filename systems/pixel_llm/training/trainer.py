@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
+from systems.pixel_llm.errors import ConfigError, DatasetError, LoaderError, PixelLLMError, TrainingError
 from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
 from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
@@ -29,7 +29,7 @@ from systems.pixel_llm.training.determinism import check_deterministic, determin
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.freezing import freeze, hold_still
-from systems.pixel_llm.training.interruption import deferred_interrupt
+from systems.pixel_llm.training.interruption import DataWait, WaitEnded, deferred_stop
 from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import loss_of_training
 from systems.pixel_llm.training.metrics_log import MetricsLog
@@ -166,6 +166,7 @@ class Trainer:
         )
         self._is_prepared = False
         self._is_stop_requested = False
+        self._data_wait = DataWait()
         self._saved_step = 0
 
     @property
@@ -184,7 +185,8 @@ class Trainer:
         """Train until `num_epochs` epochs are complete in total, or another bound of the options is reached.
 
         Called again, it goes on from where it is. Ctrl-C finishes the step, saves a checkpoint and then raises
-        KeyboardInterrupt; an error saves what is learned so far before it is raised.
+        KeyboardInterrupt; SIGTERM, SIGHUP and SIGUSR1, unless the program handles or ignores them, do the same and then
+        raise SystemExit(128 + n). An error saves what is learned so far before it is raised.
 
         Args:
             num_epochs: epochs in total, those before a resume included. May be left out with `max_steps` or
@@ -224,7 +226,7 @@ class Trainer:
             self._prepare()
             with (
                 shown_progress(self.options.progress) as shown,
-                deferred_interrupt(self.request_stop),
+                deferred_stop(self.request_stop),
                 deterministic_algorithms(self.options.deterministic),
             ):
                 self._recorder.shown = shown
@@ -384,9 +386,10 @@ class Trainer:
     def request_stop(self) -> None:
         """Ask `train` to finish its step, save and return; asked before, it returns at once.
 
-        Safe in a signal handler or another thread.
+        Safe in a signal handler or another thread. In a signal handler it ends a wait for data, by raising.
         """
         self._is_stop_requested = True
+        self._data_wait.end()
 
     def save_checkpoint(self, name: str) -> Path:
         """Save a checkpoint that is never pruned, and return its folder."""
@@ -423,8 +426,11 @@ class Trainer:
     def _next_batch(self, batches: Any) -> Any:
         started = self._recorder.clock()
         try:
-            batch = next(batches, None)
-        except (RuntimeError, OSError):
+            with self._data_wait:
+                batch = None if self._is_stop_requested else next(batches, None)
+        except WaitEnded:
+            return None
+        except (RuntimeError, OSError, LoaderError):
             # A signal sent to the whole process group ends the loader's workers too: that is no error of its own.
             if self._is_stop_requested:
                 return None
