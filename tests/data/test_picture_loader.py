@@ -180,14 +180,23 @@ class StuckDataset(ImageCaptionDataset):
         return super().pixels(index, **place)
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds after which threads are taken to hang, and after which they are left behind."""
+    monkeypatch.setattr("systems.pixel_llm.data.reading_threads._CLOSING_SECONDS", 0.1)
+    return 0.2
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_picture_at_which_threads_hang_is_named_and_nobody_waits_for_them(
-    tiny_picture_folder: Any, num_workers: int
+    tiny_picture_folder: Any, patience: float, num_workers: int
 ) -> None:
     folder = tiny_picture_folder(count=7)
     os.mkfifo(f"{folder}.pipe")
     dataset = StuckDataset(folder, image_size=(24, 32))
-    batches = PictureLoader(dataset, batch_size=3, shuffle=False, num_workers=num_workers, timeout_seconds=0.2).epoch(0)
+    batches = PictureLoader(
+        dataset, batch_size=3, shuffle=False, num_workers=num_workers, timeout_seconds=patience
+    ).epoch(0)
     next(batches)
     told = f"For 0.2 seconds no picture was read; the threads hang at {re.escape(dataset.samples.names[4])}. A disk"
     with pytest.raises(LoaderError, match=told):
@@ -195,13 +204,13 @@ def test_a_picture_at_which_threads_hang_is_named_and_nobody_waits_for_them(
 
 
 def test_so_is_one_met_while_the_number_of_threads_is_measured(
-    tiny_picture_folder: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_picture_folder: Any, patience: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("systems.pixel_llm.data.picture_loader.default_threads", lambda: 2)
     folder = tiny_picture_folder(count=70)
     os.mkfifo(f"{folder}.pipe")
     dataset = StuckDataset(folder, image_size=(24, 32))
-    loader = PictureLoader(dataset, batch_size=3, shuffle=True, timeout_seconds=0.2)
+    loader = PictureLoader(dataset, batch_size=3, shuffle=True, timeout_seconds=patience)
     with pytest.raises(LoaderError, match=f"hang at .*{re.escape(Path(dataset.samples.names[4]).name)}"):
         next(loader.epoch(0))
 

@@ -72,18 +72,24 @@ def trainer_of(tiny_trainer: MakeTrainer, shapes_loader: Any) -> Callable[..., T
     return make
 
 
-def check_saved(trainer: Trainer, *, step: int) -> None:
-    """The steps before are in a checkpoint, and no worker is left."""
-    latest = trainer.checkpoint_manager.latest()
-    assert latest is not None
-    assert latest.name == f"step_{step}"
-    for process in multiprocessing.active_children():
-        process.join(30)
-    assert multiprocessing.active_children() == []
+@pytest.fixture
+def check_saved() -> Callable[..., None]:
+    """Call it with a trainer and `step`: its newest checkpoint is of that step, and no worker of the test is left."""
+    others = set(multiprocessing.active_children())
+
+    def check(trainer: Trainer, *, step: int) -> None:
+        latest = trainer.checkpoint_manager.latest()
+        assert latest is not None
+        assert latest.name == f"step_{step}"
+        for process in set(multiprocessing.active_children()) - others:
+            process.join(30)
+            assert not process.is_alive()
+
+    return check
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_a_killed_worker_is_named_with_advice(trainer_of: Any, persistent: bool) -> None:
+def test_a_killed_worker_is_named_with_advice(trainer_of: Any, check_saved: Any, persistent: bool) -> None:
     trainer = trainer_of(kill_myself, persistent_workers=persistent, prefetch_factor=1)
     told = r"Worker [01] of the 2 .* was killed by signal 9 \(SIGKILL\)\. .*memory runs out: choose fewer workers"
     with pytest.raises(LoaderError, match=told):
@@ -92,13 +98,13 @@ def test_a_killed_worker_is_named_with_advice(trainer_of: Any, persistent: bool)
     assert trainer.state.step <= 2
 
 
-def test_one_that_ends_by_itself_is_named_with_its_status(trainer_of: Any) -> None:
+def test_one_that_ends_by_itself_is_named_with_its_status(trainer_of: Any, check_saved: Any) -> None:
     trainer = trainer_of(end_myself, prefetch_factor=1)
     with pytest.raises(LoaderError, match="ended by itself, with exit status 3"):
         trainer.train(1)
 
 
-def test_an_error_in_a_worker_comes_out_as_it_is_after_saving(trainer_of: Any) -> None:
+def test_an_error_in_a_worker_comes_out_as_it_is_after_saving(trainer_of: Any, check_saved: Any) -> None:
     trainer = trainer_of(raise_an_error)
     with pytest.raises(ValueError, match="a broken sample"):
         trainer.train(1)
@@ -106,7 +112,9 @@ def test_an_error_in_a_worker_comes_out_as_it_is_after_saving(trainer_of: Any) -
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_workers_that_hang_are_told_with_what_is_waited_for(trainer_of: Any, tmp_path: Path, persistent: bool) -> None:
+def test_workers_that_hang_are_told_with_what_is_waited_for(
+    trainer_of: Any, check_saved: Any, tmp_path: Path, persistent: bool
+) -> None:
     trainer = trainer_of(HangingPipe(tmp_path / "pipe"), persistent_workers=persistent, timeout=1)
     told = r"None of the 2 workers .* for 1 seconds: they hang\. The batch .* holds sample 8, sample 9, sample 10 and 1"
     with pytest.raises(LoaderError, match=told):
@@ -142,7 +150,7 @@ class SignalledWait(DataWait):
 
 @pytest.mark.parametrize("persistent", [False, True])
 def test_ctrl_c_does_not_wait_for_workers_that_hang_and_the_trainer_can_go_on(
-    trainer_of: Any, tiny_trainer: MakeTrainer, tmp_path: Path, persistent: bool
+    trainer_of: Any, check_saved: Any, tiny_trainer: MakeTrainer, tmp_path: Path, persistent: bool
 ) -> None:
     class HangingOnce(HangingPipe):
         def __call__(self) -> bytes:
@@ -164,13 +172,14 @@ def test_ctrl_c_does_not_wait_for_workers_that_hang_and_the_trainer_can_go_on(
         assert torch.equal(weight, trainer.model.state_dict()[name]), name
 
 
-def test_a_worker_that_dies_during_a_step_does_not_break_that_step(trainer_of: Any) -> None:
+def test_a_worker_that_dies_during_a_step_does_not_break_that_step(trainer_of: Any, check_saved: Any) -> None:
     """Torch raises wherever the main thread is: the step would be half taken, and saved so."""
     waits: list[int] = []
+    others = set(multiprocessing.active_children())
 
     def kill_a_worker(event: Event) -> None:
         if isinstance(event, StepEvent) and not waits:
-            worker = multiprocessing.active_children()[0]
+            worker = (set(multiprocessing.active_children()) - others).pop()
             os.kill(worker.pid or 0, signal.SIGKILL)
             os.waitid(os.P_PID, worker.pid or 0, os.WEXITED | os.WNOWAIT)  # the word of its death has come by then
             waits.append(event.step)

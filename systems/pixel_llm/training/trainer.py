@@ -9,7 +9,7 @@ told goes through `recorder.py`.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -429,6 +429,8 @@ class Trainer:
             with self._data_wait:
                 batch = None if self._is_stop_requested else next(batches, None)
         except WaitEnded:
+            with suppress(WaitEnded):  # the signal may have come a moment before the wait began in there
+                batches.throw(WaitEnded())
             return None
         except (RuntimeError, OSError, LoaderError):
             # A signal sent to the whole process group ends the loader's workers too: that is no error of its own.
