@@ -161,7 +161,7 @@ def test_ctrl_c_does_not_wait_for_workers_that_hang_and_the_trainer_can_go_on(
             return super().__call__()
 
     trainer = trainer_of(HangingOnce(tmp_path / "pipe"), persistent_workers=persistent)
-    trainer._data_wait = SignalledWait(trainer)
+    trainer._fetching.wait = SignalledWait(trainer)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(1)
     check_saved(trainer, step=2)

@@ -8,7 +8,7 @@ wanted position on to a loader of the same settings. Resuming in the middle of a
 
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -56,7 +56,7 @@ class EpochBatches:
         except TypeError:
             return None
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Any]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Generator[Any, None, None]:
         """The batches of `epoch` from number `start` on.
 
         Raises:
