@@ -1,6 +1,7 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
+import math
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -313,7 +314,7 @@ def tell_end(
     """What came of it, on stdout; what to type next, on stderr."""
     history = trainer.get_history()
     if history["val_losses"]:
-        print(f"best validation loss: {min(history['val_losses']):.4f}")
+        print(f"best validation loss: {min(filter(math.isfinite, history['val_losses']), default=math.nan):.4f}")
         if history["cider_d"] and result is None:  # else the same, on more pictures, is told below
             print(f"best CIDEr-D on a part of the validation pictures: {max(history['cider_d']):.4f}")
     elif history["train_losses"]:
