@@ -127,7 +127,7 @@ class RunCheckpoints:
         for what, tensors in (
             ("A weight", self._model.parameters()),
             ("An averaged weight", () if average is None else average.tensors.values()),
-            # A gradient of more than 1e19 is finite, its square is not: a weight with such a moment never moves again.
+            # A weight whose second moment is infinite never moves again.
             ("The optimizer's state", _tensors_in(self._optimizer.state)),
         ):
             if not _are_finite(tensors):
