@@ -217,8 +217,8 @@ def test_a_signal_while_it_starts_ends_it_and_is_not_in_the_way_of_the_next_star
     assert "Traceback" not in err
     told = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     assert re.search(rf"pixel-llm: stopped by {told}\.|Stopped before the first step", err), err
-    resume = ["--resume"] if Path("run").exists() else []
-    again = pixel_llm(environment, "train", "pictures", *LONG, "--out", "run", *resume, "--cache", "--max-steps", "2")
+    how = "--resume" if Path("run").exists() else "--cache"
+    again = pixel_llm(environment, "train", "pictures", *LONG, "--out", "run", how, "--max-steps", "2")
     assert again.returncode == 0, again.stderr
 
 

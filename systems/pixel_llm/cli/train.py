@@ -101,17 +101,37 @@ def run(command: TrainCommand) -> int:
     else:
         if trainer.state.step == steps_before and not stopped_by:
             logger.info("To train on, resume with a higher --epochs, --max-steps or --max-minutes.")
-        result = None
-        if not stopped_by:
-            result = score_validation(
-                folder, sides, data=command.data, device=device, num_workers=command.dataset.num_workers
-            )
-        # Who presses Ctrl-C wants to see what came of it; who is about to be ended has no time for it.
-        is_looked_at = stopped_by in ([], [signal.SIGINT])
-        has_pictures = is_looked_at and picture_run(folder, sides.validation or sides.train, device=device)
-        has_report = is_looked_at and report_run(folder, device=device)
-        tell_end(folder, command, trainer, result, stopped_by, has_pictures=has_pictures, has_report=has_report)
+        try:
+            show_run(command, folder, sides, trainer, stopped_by, device=device)
+        except KeyboardInterrupt:
+            logger.warning(
+                "Training is done and the run is whole. For what is missing: pixel-llm train %s --out %s --resume",
+                spelled(command.data), quote(str(folder.path)),
+            )  # fmt: skip
+            raise
     return 128 + stopped_by[0] if stopped_by else 0
+
+
+def show_run(
+    command: TrainCommand,
+    folder: RunFolder,
+    sides: Sides,
+    trainer: Trainer,
+    stopped_by: list[int],
+    *,
+    device: torch.device,
+) -> None:
+    """Score the run, make what there is to look at, and tell of it. A signal leaves out what it comes to first."""
+    result = None
+    if not stopped_by:
+        result = score_validation(
+            folder, sides, data=command.data, device=device, num_workers=command.dataset.num_workers
+        )
+    # Who presses Ctrl-C wants to see what came of it; who is about to be ended has no time for it.
+    is_looked_at = stopped_by in ([], [signal.SIGINT])
+    has_pictures = is_looked_at and picture_run(folder, sides.validation or sides.train, device=device)
+    has_report = is_looked_at and report_run(folder, device=device)
+    tell_end(folder, command, trainer, result, stopped_by, has_pictures=has_pictures, has_report=has_report)
 
 
 def picture_run(folder: RunFolder, samples: SampleTable, *, device: torch.device) -> bool:

@@ -21,7 +21,7 @@ from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.seeding import derive_seed
-from systems.pixel_llm.training.worker_processes import WorkerProcesses, deaths_told_while_waiting, sample_names
+from systems.pixel_llm.training.worker_processes import WorkerProcesses, defer_deaths, sample_names
 
 __all__ = ["EpochBatches"]
 
@@ -117,18 +117,18 @@ class EpochBatches:
         """
         with seeded_global_generators(derive_seed("loader", self._seed, epoch)):
             iterator = iter(loader)
+        defer_deaths()
         workers = WorkerProcesses(iterator, timeout_seconds=getattr(loader, "timeout", 0.0))
         try:
-            with deaths_told_while_waiting():
-                for number in count(start):
-                    with (
-                        seeded_global_generators(derive_seed("batch", self._seed, epoch, number)),
-                        workers.watched(partial(names, number)),
-                    ):
-                        batch = next(iterator, _END)
-                    if batch is _END:
-                        return
-                    yield batch
+            for number in count(start):
+                with (
+                    seeded_global_generators(derive_seed("batch", self._seed, epoch, number)),
+                    workers.watched(partial(names, number)),
+                ):
+                    batch = next(iterator, _END)
+                if batch is _END:
+                    return
+                yield batch
         except GeneratorExit:
             raise
         except BaseException:

@@ -52,6 +52,7 @@ from systems.pixel_llm.training.torch_scheduler import TorchScheduler
 from systems.pixel_llm.training.validation import Validation
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 from systems.pixel_llm.training.weight_average import Averaging
+from systems.pixel_llm.training.worker_processes import deferred_deaths
 
 __all__ = ["Trainer"]
 
@@ -238,6 +239,7 @@ class Trainer:
             self._prepare()
             with (
                 shown_progress(self.options.progress) as shown,
+                deferred_deaths(),
                 deferred_stop(self.request_stop),
                 deterministic_algorithms(self.options.deterministic),
             ):

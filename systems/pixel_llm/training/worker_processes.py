@@ -16,7 +16,7 @@ from torch.utils.data import ConcatDataset, Subset
 from systems.pixel_llm.data.folder import shown_some
 from systems.pixel_llm.errors import LoaderError
 
-__all__ = ["WorkerProcesses", "deaths_told_while_waiting", "sample_names"]
+__all__ = ["WorkerProcesses", "defer_deaths", "deferred_deaths", "sample_names"]
 
 _CAUSES = {
     "SIGKILL": (
@@ -139,21 +139,23 @@ def _current() -> Any:
     return signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
 
 
-@contextmanager
-def deaths_told_while_waiting() -> Iterator[None]:
-    """For as long as workers are there, a death raises nothing but inside `WorkerProcesses.watched`."""
+def defer_deaths() -> None:
+    """From here on a death raises nothing but inside `WorkerProcesses.watched`. Called when workers are there, since
+    torch puts its handler in place with the first of them.
+    """
     handler = _current()
     is_torch = getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
-    if not is_torch or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ours = _DeferringHandler(handler)
-    signal.signal(signal.SIGCHLD, ours)
-    try:
-        yield
-    finally:
-        if _current() is ours:
-            signal.signal(signal.SIGCHLD, handler)
+    if is_torch and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, _DeferringHandler(handler))
+
+
+@contextmanager
+def deferred_deaths() -> Iterator[None]:
+    """What `defer_deaths` did inside is undone at the end; not after an error, on whose way out workers are ended."""
+    yield
+    handler = _current()
+    if isinstance(handler, _DeferringHandler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler.handler)
 
 
 @contextmanager
