@@ -12,6 +12,7 @@ from systems.pixel_llm.data.dataset import ImageCaptionDataset
 from systems.pixel_llm.data.loader import choose_num_workers, make_loader
 from systems.pixel_llm.data.options import DataOptions
 from systems.pixel_llm.data.picture_loader import PictureLoader
+from systems.pixel_llm.data.shapes import ShapesDataset
 from systems.pixel_llm.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
