@@ -61,6 +61,7 @@ BAD = {
     "repeats": ("maybe", "maybe", ("ignore", "use")),
     "batch_size": ("0", 0, "a whole number at least 1 or 'auto'"),
     "num_workers": ("-1", -1, "a whole number at least 0"),
+    "worker_timeout_seconds": ("-1", -1.0, "a number at least 0"),
     "cache": ("maybe", "maybe", SWITCH),
     "augment": ("mirror", "mirror", "some of crop, color, flip with commas between them"),
     "validation_fraction": ("1", 1.0, "a number above 0 and below 1"),
