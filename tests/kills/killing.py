@@ -226,7 +226,7 @@ def _due(point: KillPoint, watch: "_SaveWatch", now: float) -> float:
 def _started(cell: Cell, pictures: Path, folder: Path, *, method: str) -> Iterator[Any]:
     context = get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["torch", "PIL.Image", "systems.pixel_llm.training", "tests.kills.training"])
+        context.set_forkserver_preload(["torch._dynamo", "tests.kills.training"])  # an optimizer loads the first
     process = context.Process(target=train_cell, args=(cell, pictures, folder))
     process.start()
     try:

@@ -136,6 +136,8 @@ def make_loaders(cell: Cell, pictures: Path) -> tuple[Any, Any]:
             num_workers=cell.num_workers,
             collate_fn=train.get_collate_fn(),
             persistent_workers=cell.num_workers > 0,
+            # Named, since a process of the fork server would start a fork server of its own for them.
+            multiprocessing_context="fork" if cell.num_workers else None,
         ),
         DataLoader(validation, batch_size=BATCH_SIZE, collate_fn=validation.get_collate_fn()),
     )

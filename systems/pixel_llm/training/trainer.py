@@ -166,7 +166,7 @@ class Trainer:
         )
         self._is_prepared = False
         self._is_stop_requested = False
-        self._saved_step = 0
+        self._saved_position: tuple[int, int] | None = (0, 0)
 
     @property
     def state(self) -> TrainState:
@@ -246,7 +246,7 @@ class Trainer:
         )
         try:
             if self.state.is_validation_due:
-                self._validate_and_record()
+                self._make_up_for_validation()
             while (reason := self._end_reason()) is None:
                 self._train_epoch(self.state.epoch)
             self._finish(reason)
@@ -354,7 +354,7 @@ class Trainer:
         self._adopt_average(info)
         if (scaler := self._stepping.scaler) is not None and saved is not None and saved.get("scaler") is not None:
             scaler.load_state_dict(saved["scaler"])
-        self._saved_step = self.state.step
+        self._saved_position = self._position
         return info
 
     def _state_to_save(self) -> dict[str, Any]:
@@ -448,6 +448,11 @@ class Trainer:
         return found
 
     @property
+    def _position(self) -> tuple[int, int]:
+        """Steps and completed epochs: after the last step of an epoch comes its end, which has a place of its own."""
+        return self.state.step, self.state.epoch
+
+    @property
     def _steps_per_epoch(self) -> int | None:
         """The last step of an epoch takes what batches are left."""
         num_batches = self._train_batches.num_batches
@@ -487,13 +492,13 @@ class Trainer:
     def _save_at_steps(self) -> None:
         """Where `save_every_steps` says so, unless this very step is saved already, or right away as an end."""
         every, step = self.options.save_every_steps, self.state.step
-        if every is None or step % every != 0 or step == self._saved_step:
+        if every is None or step % every != 0 or self._position == self._saved_position:
             return
         if self._end_reason() is not None or self._is_epoch_end_saved():
             return
-        started, saved_step = self._recorder.clock(), self._saved_step
+        started, saved_position = self._recorder.clock(), self._saved_position
         self._save(f"step_{step}")
-        self._saved_step = saved_step  # it stands in for none of the run's own, which have a metric
+        self._saved_position = saved_position  # it stands in for none of the run's own, which have a metric
         self._recorder.leave_out(self._recorder.clock() - started)
 
     def _is_epoch_end_saved(self) -> bool:
@@ -518,23 +523,36 @@ class Trainer:
         state.history["train_losses"].append(train_loss)
         self._recorder.begin_epoch(state.epoch + 1)
         self._scheduler.after_epoch()
-        val_loss = None
-        if budget is not None and not budget.validates_by_progress:
-            is_saved = state.epoch % self.checkpoint_interval == 0
-            val_loss = self._pause(f"epoch_{state.epoch}" if is_saved else None, train_loss=train_loss)
-        self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
+        if budget is None or budget.validates_by_progress:
+            self._recorder.tell_epoch(train_loss=train_loss, val_loss=None)
+        else:
+            self._pause_at_epoch_end(train_loss)
         return train_loss
 
-    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> float | None:
-        """Validate and, given a name, save."""
+    def _pause_at_epoch_end(self, train_loss: float) -> None:
+        epoch = self.state.epoch
+        is_saved = epoch % self.checkpoint_interval == 0
+        self._pause(f"epoch_{epoch}" if is_saved else None, train_loss=train_loss)
+
+    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> None:
+        """Validate and, given a name, save. `train_loss` is that of an epoch that is complete."""
         started = self._recorder.clock()
         self.state.is_validation_due = self._val_batches is not None
         val_loss = self._validate_and_record()
+        if train_loss is not None:  # before the save: a run killed right after it begins behind this epoch
+            self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
         if checkpoint_name is not None:
             self._save(checkpoint_name, train_loss=train_loss)
         self._recorder.tick()
         self._recorder.add_pause(self._recorder.clock() - started)
-        return val_loss
+
+    def _make_up_for_validation(self) -> None:
+        """The validation that a stop cut short, and its checkpoint: the one that there is has no metric."""
+        budget, state = self._recorder.budget, self.state
+        if budget is not None and budget.validates_by_progress:
+            self._pause(f"step_{state.step}", train_loss=None)
+        else:
+            self._pause_at_epoch_end(state.history["train_losses"][-1])
 
     def _validate_and_record(self) -> float | None:
         self._recorder.read_losses()
@@ -543,6 +561,7 @@ class Trainer:
         if val_loss is None or scores is None:
             return None
         self.state.is_validation_due = False
+        self._saved_position = None  # what may be saved here has not got it
         self._scheduler.after_validation(val_loss)
         self._recorder.tell_validation(val_loss, scores, metric_name=self.judging.metric_name)
         return val_loss
@@ -568,7 +587,7 @@ class Trainer:
         state = self.state
         self.stop_reason = reason
         self._recorder.advance_progress(step=state.step)
-        if state.step != self._saved_step:
+        if self._position != self._saved_position:
             is_epoch_end = state.batch_in_epoch == 0
             train_loss = state.history["train_losses"][-1] if is_epoch_end else None
             if reason != "interrupted" and state.history["val_steps"][-1:] != [state.step]:
@@ -578,7 +597,7 @@ class Trainer:
 
     def _save_before_raising(self) -> None:
         """An error ends the run: keep what is learned. A failure to save must not hide that error."""
-        if self.state.step == self._saved_step:
+        if self._position == self._saved_position:
             return
         try:
             path = self._save(f"step_{self.state.step}")
@@ -602,6 +621,6 @@ class Trainer:
             average=None if self._average is None else self._average.tensors,
         )
         if not keep:  # a checkpoint by hand does not stand in for the run's own, which has a metric
-            self._saved_step = self.state.step
+            self._saved_position = self._position
         self._recorder.tell_checkpoint(path)
         return path
