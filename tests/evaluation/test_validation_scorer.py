@@ -41,7 +41,9 @@ def test_it_is_the_score_of_what_beams_say(model, samples):
     longest = max(len(model.tokenizer.encode(caption)) for sample in samples for caption in sample.captions)
     captions = model.generate(images, num_beams=3, max_length=longest + 1)
     expected = score_captions(captions, [sample.captions for sample in samples]).cider_d.mean()
-    assert found == {"cider_d": pytest.approx(expected, abs=1e-9)}
+    distinct = len(set(captions)) / len(captions)
+    assert found == {"cider_d": pytest.approx(expected, abs=1e-9), "distinct_captions": distinct}
+    assert ValidationScorer(samples, with_cider_d=False)(model, never) == {"distinct_captions": distinct}
     assert scorer(model, never) == found
     assert model.training
 

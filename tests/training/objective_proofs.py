@@ -259,7 +259,7 @@ def micro_batches_add_up_to_the_large_batch(
         expected_gradients = gradients(model)
         batches = batches_of(order, pairs)
         accumulating = make_trainer(model, batches=batches, gradient_accumulation_steps=len(batches), **settings)
-        taken = accumulating._next_batches(iter(batches))
+        taken = accumulating._fetching.of_step(iter(batches), count=len(batches))
         assert len(taken) == len(batches)
         outcome = accumulating._take_step(taken)
         assert outcome is not None

@@ -108,8 +108,8 @@ FAULTS = [
     Fault(
         "mean of means over the batches of a validation",
         Stepping, "mean_loss",
-        "loss_sum += self._step.loss(part).double() * part.num_tokens",
-        "loss_sum += self._step.loss(part).double(); num_tokens += 1 - part.num_tokens",
+        "loss_sum += loss * part.num_tokens",
+        "loss_sum += loss; num_tokens += 1 - part.num_tokens",
         (VALIDATION,),
         is_quick=True,
     ),

@@ -58,7 +58,7 @@ def test_it_is_what_is_validated_and_what_captions(trained, shapes_loader):
     folder = trainer.checkpoint_manager.checkpoint_dir
     model = Captioner.from_checkpoint(folder / "epoch_2", precision="fp32").model
     saved = dict(model.named_parameters())
-    assert all(torch.equal(saved[name], tensor) for name, tensor in trainer._average.tensors.items())
+    assert all(torch.equal(saved[name], tensor) for name, tensor in trainer._averaging.average.tensors.items())
     assert not all(torch.equal(saved[name], each) for name, each in trainer.model.named_parameters())
     without = trained("other", model=model, ema_decay=None)
     assert without.validate() == history["val_losses"][-1]
@@ -71,9 +71,9 @@ def test_a_resumed_run_goes_on_to_the_last_bit(trained):
     trained("broken", **settings).train(1)
     resumed = trained("broken", **settings)
     assert resumed.train(3, resume_from="epoch_1") == expected
-    assert resumed._average.num_updates == whole._average.num_updates == 9
-    for name, tensor in whole._average.tensors.items():
-        assert torch.equal(resumed._average.tensors[name], tensor)
+    assert resumed._averaging.average.num_updates == whole._averaging.average.num_updates == 9
+    for name, tensor in whole._averaging.average.tensors.items():
+        assert torch.equal(resumed._averaging.average.tensors[name], tensor)
 
 
 def test_a_run_may_begin_or_end_averaging_at_a_resume(trained, caplog):
@@ -83,8 +83,10 @@ def test_a_run_may_begin_or_end_averaging_at_a_resume(trained, caplog):
     trained("plain", ema_decay=None).train(1)
     begun = trained("plain")
     begun.resume("epoch_1")
-    assert begun._average.num_updates == 0
-    assert all(torch.equal(begun._average.tensors[name], each) for name, each in begun.model.named_parameters())
+    assert begun._averaging.average.num_updates == 0
+    assert all(
+        torch.equal(begun._averaging.average.tensors[name], each) for name, each in begun.model.named_parameters()
+    )
 
 
 def test_an_average_of_other_shapes_is_refused(tiny_model):

@@ -44,6 +44,7 @@ from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
 from systems.pixel_llm.training import Trainer
+from systems.pixel_llm.training.options import TrainingOptions
 
 __all__ = ["run"]
 
@@ -253,6 +254,7 @@ def make_trainer(
             shuffle=False,
             num_workers=num_workers,
         )
+    options, scorer = judged(command, sides.validation)
     return Trainer(
         model,
         train_loader,
@@ -263,18 +265,24 @@ def make_trainer(
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
         callbacks=[bad_pictures, SamplePanel(model, sides.validation, folder.panel)],
-        scorer=make_scorer(sides.validation, metric=command.training.metric),
-        options=command.training,
+        scorer=scorer,
+        options=options,
     )
 
 
-def make_scorer(validation: SampleTable, *, metric: str) -> ValidationScorer | None:
-    """What scores captions at validations; None where there are so few pictures that the score would be chance."""
-    if not validation or (metric != "cider_d" and len(validation) < FEW_PICTURES):
-        return None
+def judged(command: TrainCommand, validation: SampleTable) -> tuple[TrainingOptions, ValidationScorer | None]:
+    """The options of training, and what scores captions at validations.
+
+    With few pictures CIDEr-D would be chance: it is left out, and best is by the loss, unless it was asked for.
+    """
+    options = command.training
+    if not validation:
+        return options, None
+    if options.metric != "cider_d" and len(validation) < FEW_PICTURES:
+        return options.replaced(metric="val_loss"), ValidationScorer(validation, with_cider_d=False)
     if (warning := caveat(len(validation))) is not None:
         logger.warning("The best checkpoint is chosen by metric='cider_d'. %s", warning)
-    return ValidationScorer(validation)
+    return options, ValidationScorer(validation)
 
 
 def tell_end(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from systems.pixel_llm.evaluation.result import EvaluationResult, ScoreRow
 from systems.pixel_llm.evaluation.run_record import RunRecord
+from systems.pixel_llm.training.picture_use import SMALL_GAP
 
 __all__ = ["ScoreTable", "figures_of", "score_table", "sentences_of", "status_of"]
 
@@ -99,6 +100,13 @@ def _outcome(record: RunRecord) -> Iterable[str]:
         )
     elif losses := record.points("train", "loss"):
         yield f"The training loss came down to {losses[-1][1]:.3f} nats a token. It was not validated."
+    if gaps := record.points("validation", "shuffled_loss_gap"):
+        yield f"Shown wrong pictures, its loss rises by {gaps[-1][1]:.3f} nats a token: {_look(gaps[-1][1])}."
+
+
+def _look(gap: float) -> str:
+    """What the rise of the loss with wrong pictures says."""
+    return "it hardly looks at its pictures" if gap < SMALL_GAP else "it looks at its pictures"
 
 
 def _side_of(evaluation: EvaluationResult) -> str:

@@ -1,4 +1,6 @@
-"""What captions score while a model trains: CIDEr-D of a fixed part of the validation pictures, the same at every call.
+"""What captions score while a model trains, on a fixed part of the validation pictures, the same at every call.
+
+CIDEr-D tells how good they are, the share of different ones whether they follow the pictures at all.
 
 A `ValidationScorer` is given to the Trainer as its scorer. Captions are made by a narrow beam search: how well a model
 captions greedily says less of how well it captions at its best, and the best checkpoint is chosen by this score.
@@ -30,16 +32,20 @@ BATCH_SIZE = 25
 
 
 class ValidationScorer:
-    """Callable: a model and whether to stop -> `{"cider_d": score}`.
+    """Callable: a model and whether to stop -> `{"cider_d": score, "distinct_captions": share of different ones}`.
 
     Empty where no picture can be read, None where it stopped.
 
     Args:
         samples: the validation pictures with their references; `num_pictures` of them, evenly spaced, are scored.
         num_pictures: at most so many.
+        with_cider_d: False leaves CIDEr-D out, where the pictures are too few for it to be more than chance.
     """
 
-    def __init__(self, samples: Sequence[Sample], *, num_pictures: int = NUM_PICTURES) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, num_pictures: int = NUM_PICTURES, with_cider_d: bool = True
+    ) -> None:
+        self._with_cider_d = with_cider_d
         count = min(len(samples), num_pictures)
         self._samples = [samples[place * len(samples) // count] for place in range(count)]
         self._pixels: list[NDArray[np.uint8]] | None = None
@@ -61,8 +67,11 @@ class ValidationScorer:
             captions += model.generate(images, num_beams=NUM_BEAMS, max_length=max_length)
         if not captions:
             return {}
-        scores = score_captions(captions, [sample.captions for sample in self._samples])
-        return {"cider_d": float(scores.cider_d.mean())}
+        scores = {}
+        if self._with_cider_d:
+            found = score_captions(captions, [sample.captions for sample in self._samples])
+            scores["cider_d"] = float(found.cider_d.mean())
+        return scores | {"distinct_captions": len(set(captions)) / len(captions)}
 
     def _references(self) -> Iterable[str]:
         return (caption for sample in self._samples for caption in sample.captions)

@@ -69,7 +69,10 @@ class ValidationEvent(Event):
 
     loss: float
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Of captions, where they were scored beside this validation: `cider_d`."""
+    """Of captions, where they were scored beside this validation: `cider_d`, `distinct_captions`."""
+    shuffled_loss_gap: float | None = None
+    """By how much the loss a token rises when captions are shown other pictures, nats: about 0 for a model that ignores
+    its pictures."""
     is_best: bool
     """Better than every validation before, by the run's metric."""
 

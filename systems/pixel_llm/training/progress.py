@@ -6,7 +6,7 @@ all, and no bar is drawn, they are shown on stderr for the time of the run.
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,13 +26,14 @@ from systems.pixel_llm.training.events import (
     StepEvent,
     ValidationEvent,
 )
+from systems.pixel_llm.training.picture_use import picture_alarm
 
 __all__ = ["LogLines", "ProgressBar", "format_seconds", "shown_progress"]
 
 PACKAGE_LOGGER = "systems.pixel_llm"
 TOLD_WAIT_SHARE = 0.1
 """Below this, data are not what a run waits for."""
-SCORE_NAMES = {"cider_d": "CIDEr-D"}
+SCORE_NAMES = {"cider_d": "CIDEr-D", "distinct_captions": "distinct captions"}
 """As people write them."""
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class LogLines:
 
     def __init__(self, *, step_level: int = logging.INFO) -> None:
         self._step_level = step_level
+        self._is_alarmed = False
 
     def __call__(self, event: Event) -> None:
         """Log `event` if it is one worth a line."""
@@ -75,7 +77,9 @@ class LogLines:
             )  # fmt: skip
         elif isinstance(event, ValidationEvent):
             best = " (best)" if event.is_best else ""
-            logger.info("%s | validation loss %.4f%s%s", _position(event), event.loss, _scores(event), best)
+            gap = "" if event.shuffled_loss_gap is None else f", shuffled pictures {event.shuffled_loss_gap:+.3f}"
+            logger.info("%s | validation loss %.4f%s%s%s", _position(event), event.loss, gap, _scores(event), best)
+            self._watch_picture_use(event)
         elif isinstance(event, EpochEvent):
             logger.info("epoch %d complete | train loss %.4f", event.epoch, event.train_loss)
         elif isinstance(event, BadPictureEvent):
@@ -84,6 +88,18 @@ class LogLines:
             logger.info("checkpoint %s", event.path)
         elif isinstance(event, RunEndEvent):
             logger.info("%s | end of training (%s)", _position(event), event.reason)
+
+    def _watch_picture_use(self, event: ValidationEvent) -> None:
+        """Warn where a model begins to be one that should look at its pictures and does not."""
+        alarm = picture_alarm(
+            shuffled_loss_gap=event.shuffled_loss_gap,
+            distinct_captions=event.scores.get("distinct_captions"),
+            progress=event.progress,
+            step=event.step,
+        )
+        if alarm is not None and not self._is_alarmed:
+            logger.warning("%s", alarm)
+        self._is_alarmed = alarm is not None
 
 
 class ProgressBar:
@@ -119,7 +135,7 @@ class ProgressBar:
             fields |= {"loss": event.loss, "speed": event.images_per_second, "waiting": waiting}
         elif isinstance(event, ValidationEvent):
             fields["val_loss"] = event.loss
-            fields["scores"] = _scores(event)
+            fields["scores"] = _scores(event, names=("cider_d",))
         elif not isinstance(event, RunStartEvent | RunEndEvent):
             return
         self._progress.update(self._task, completed=event.progress, description=_position(event), **fields)
@@ -148,9 +164,10 @@ def _waiting(share: float | None) -> str:
     return "" if share is None or share < TOLD_WAIT_SHARE else f"{share:.0%} waiting for data".replace("%", " %")
 
 
-def _scores(event: ValidationEvent) -> str:
-    """The scores of captions, to be put after the loss."""
-    return "".join(f", {SCORE_NAMES.get(name, name)} {score:.3f}" for name, score in event.scores.items())
+def _scores(event: ValidationEvent, *, names: Container[str] | None = None) -> str:
+    """The scores of captions (of `names` alone, if given), to be put after the loss."""
+    scores = {name: score for name, score in event.scores.items() if names is None or name in names}
+    return "".join(f", {SCORE_NAMES.get(name, name)} {score:.3f}" for name, score in scores.items())
 
 
 def format_seconds(seconds: float) -> str:

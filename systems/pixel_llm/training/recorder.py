@@ -207,7 +207,9 @@ class RunRecorder:
                 self.bad_pictures[bad.path] = bad.reason
                 self._emit(BadPictureEvent, path=bad.path, reason=bad.reason)
 
-    def tell_validation(self, loss: float, scores: Mapping[str, float], *, metric_name: str) -> None:
+    def tell_validation(
+        self, loss: float, scores: Mapping[str, float], *, shuffled_loss_gap: float | None, metric_name: str
+    ) -> None:
         """Validation is done: into the history, the log, and to the callbacks.
 
         `scores` are those of captions, if any were made; `metric_name` is what best is judged by.
@@ -224,8 +226,11 @@ class RunRecorder:
         for name, score in scores.items():
             history.setdefault(name, []).append(score)
         self.tick()
-        self._log("validation", loss=loss, **({"scores": dict(scores)} if scores else {}))
-        self._emit(ValidationEvent, loss=loss, scores=scores, is_best=is_best)
+        measured: dict[str, Any] = {} if shuffled_loss_gap is None else {"shuffled_loss_gap": shuffled_loss_gap}
+        if scores:
+            measured["scores"] = dict(scores)
+        self._log("validation", loss=loss, **measured)
+        self._emit(ValidationEvent, loss=loss, scores=scores, shuffled_loss_gap=shuffled_loss_gap, is_best=is_best)
 
     def tell_epoch(self, *, train_loss: float, val_loss: float | None) -> None:
         """An epoch is complete."""

@@ -11,7 +11,8 @@ History = dict[str, list[float]]
 
 
 def _empty_history() -> History:
-    return {"train_losses": [], "val_losses": [], "val_steps": [], "cider_d": [], "score_steps": []}
+    names = ("train_losses", "val_losses", "val_steps", "cider_d", "distinct_captions", "score_steps")
+    return {name: [] for name in names}
 
 
 @dataclass(kw_only=True)
@@ -46,7 +47,7 @@ class TrainState:
     """The last so many steps were passed over, since their loss or gradient was no number."""
     history: History = field(default_factory=_empty_history)
     """`train_losses`: mean over tokens, one an epoch. `val_losses`: one a validation, at the steps `val_steps`.
-    `cider_d`: one each time that captions were scored, at the steps `score_steps`."""
+    `cider_d`, `distinct_captions`: one each time that captions were scored, at the steps `score_steps`."""
 
     @property
     def mean_epoch_loss(self) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError, TrainingError
 from systems.pixel_llm.models import PixelLLM
@@ -70,8 +70,23 @@ class Stepping:
             state.bad_steps_in_a_row = 0
         return outcome
 
-    def mean_loss(self, batches: Iterable[Any], state: TrainState, *, is_stopped: Callable[[], bool]) -> float | None:
-        """Mean loss over all tokens of `batches`, without dropout; None where it was stopped, or there is no token."""
+    @property
+    def loss(self) -> Callable[[MicroBatch], Tensor]:
+        """The mean loss over the tokens of a micro-batch, with the model as it stands."""
+        return self._step.loss
+
+    def mean_loss(
+        self,
+        batches: Iterable[Any],
+        state: TrainState,
+        *,
+        is_stopped: Callable[[], bool],
+        beside: Callable[[MicroBatch, Tensor], None] | None = None,
+    ) -> float | None:
+        """Mean loss over all tokens of `batches`, without dropout; None where it was stopped, or there is no token.
+
+        `beside` is called with each micro-batch and its loss, without dropout too.
+        """
         # The loss has a mode too: label smoothing is for training.
         modes = [
             (each, each.training) for each in (self._step.model, self._step.loss_fn) if isinstance(each, nn.Module)
@@ -86,8 +101,11 @@ class Stepping:
                     if is_stopped():
                         return None
                     for part in self._parts_to_look_at(batch, state):
-                        loss_sum += self._step.loss(part).double() * part.num_tokens
+                        loss = self._step.loss(part).double()
+                        loss_sum += loss * part.num_tokens
                         num_tokens += part.num_tokens
+                        if beside is not None:
+                            beside(part, loss)
         finally:
             for module, was_training in modes:
                 module.train(was_training)

@@ -8,8 +8,7 @@ told goes through `recorder.py`.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from systems.pixel_llm.errors import ConfigError, DatasetError, PixelLLMError, TrainingError
+from systems.pixel_llm.errors import ConfigError, DatasetError, TrainingError
 from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
-from systems.pixel_llm.training.batch_content import bad_pictures_of_batch
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.events import Callback
+from systems.pixel_llm.training.fetching import Fetching
 from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
@@ -45,12 +44,14 @@ from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
 from systems.pixel_llm.training.progress import LogLines, shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
+from systems.pixel_llm.training.run_checkpoints import RunCheckpoints
 from systems.pixel_llm.training.schedule import learning_rate_factor
 from systems.pixel_llm.training.state import History, TrainState
 from systems.pixel_llm.training.stepping import Stepping
 from systems.pixel_llm.training.torch_scheduler import TorchScheduler
+from systems.pixel_llm.training.validation import Validation
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
-from systems.pixel_llm.training.weight_average import WeightAverage
+from systems.pixel_llm.training.weight_average import Averaging
 
 __all__ = ["Trainer"]
 
@@ -143,19 +144,13 @@ class Trainer:
             device=self.device, precision=self.precision, max_grad_norm=self.options.max_grad_norm,
             seed=self.options.seed,
         )  # fmt: skip
-        self._average: WeightAverage | None = None
+        self._averaging = Averaging(self._captioner, decay=self.options.ema_decay)
         self.checkpoint_interval = checkpoint_interval
         self.judging = Judging(self.options, scorer, has_validation=val_loader is not None)
-        self.checkpoint_manager = CheckpointManager(
-            checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode
-        )
         self.stop_reason: str | None = None
         """Why the last `train` ended: epochs, max_steps, max_minutes, early_stopping or interrupted."""
 
         self._train_batches = EpochBatches(train_loader, seed=self.options.seed)
-        self._val_batches = None
-        if val_loader is not None:
-            self._val_batches = EpochBatches(val_loader, seed=self.options.seed, beside=train_loader)
         metrics_log = MetricsLog(Path(metrics_file or Path(checkpoint_dir) / "metrics.jsonl"))
         self._stepping = Stepping(
             optimizer_step, self._captioner, bad_step_log=BadStepLog(metrics_log.path.with_name(BAD_STEPS_FILE)),
@@ -164,14 +159,32 @@ class Trainer:
         self._recorder = RunRecorder(
             self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval
         )
+        self._fetching = Fetching(self._recorder, is_stopped=self._is_stopped)
+        self._validation = Validation(
+            val_loader, self._captioner,
+            stepping=self._stepping, fetching=self._fetching, averaging=self._averaging, judging=self.judging,
+            is_stopped=self._is_stopped, seed=self.options.seed, beside=train_loader,
+        )  # fmt: skip
+        manager = CheckpointManager(
+            checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode
+        )
+        self._checkpoints = RunCheckpoints(
+            manager, self.model, self.optimizer,
+            recorder=self._recorder, averaging=self._averaging, scheduler=self._scheduler,
+            scaler=self._stepping.scaler, judging=self.judging, seed=self.options.seed,
+        )  # fmt: skip
         self._is_prepared = False
         self._is_stop_requested = False
-        self._saved_position: tuple[int, int] | None = (0, 0)
 
     @property
     def state(self) -> TrainState:
         """Where the run stands."""
         return self._recorder.state
+
+    @property
+    def checkpoint_manager(self) -> CheckpointManager:
+        """Of `checkpoint_dir`."""
+        return self._checkpoints.manager
 
     @property
     def bad_pictures(self) -> dict[str, str]:
@@ -194,7 +207,7 @@ class Trainer:
 
         Returns:
             `{"train_losses": one an epoch, "val_losses": one a validation, "val_steps": the steps of those}`, and where
-            captions were scored "cider_d" and "score_steps" likewise.
+            captions were scored "cider_d", "distinct_captions" and "score_steps" likewise.
 
         Raises:
             ConfigError: no bound is given, or `start_epoch` differs from the checkpoint's epoch.
@@ -236,7 +249,7 @@ class Trainer:
 
     def _run(self) -> None:
         self._recorder.start_clock()
-        if (reason := self._end_reason()) is not None:
+        if (reason := self._end_reason()) is not None and not self.state.is_validation_due:
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
             return
@@ -256,7 +269,7 @@ class Trainer:
             kept = "No checkpoint was saved yet." if latest is None else f"The last good checkpoint is {latest.path}."
             raise TrainingError(f"{error} {kept}") from error
         except Exception:
-            self._save_before_raising()
+            self._checkpoints.save_before_raising()
             raise
 
     def _train_epoch(self, epoch: int) -> float | None:
@@ -273,7 +286,7 @@ class Trainer:
             self._recorder.start_clock()
         self.model.train()
         batches = self._train_batches.epoch(epoch, start=state.batch_in_epoch)
-        while step_batches := self._next_batches(batches):
+        while step_batches := self._fetching.of_step(batches, count=self.options.gradient_accumulation_steps):
             self._take_step(step_batches)
             self._recorder.tell_step(learning_rate=self.optimizer.param_groups[0]["lr"])
             self._pause_at_tenths()
@@ -301,8 +314,7 @@ class Trainer:
         outcome = self._stepping.take(batches, self.state)
         if outcome is not None and not outcome.is_bad:
             self._scheduler.after_step()
-            if self._average is not None:
-                self._average.update()
+            self._averaging.update()
         self._recorder.add_step(outcome, num_batches=len(batches))
         return outcome
 
@@ -314,13 +326,9 @@ class Trainer:
         Returns:
             None where there is no `val_loader`, a stop was requested before the end, or no picture could be read.
         """
-        if self._val_batches is None:
-            return None
-        self._prepare()
-        with self._averaged_weights():
-            return self._stepping.mean_loss(
-                self._fetched(self._val_batches.epoch(0)), self.state, is_stopped=lambda: self._is_stop_requested
-            )
+        if self._validation.has_data:
+            self._prepare()
+        return self._validation.loss(self.state)
 
     # --- what a person asks for ---------------------------------------------------------------------------------------
 
@@ -330,56 +338,11 @@ class Trainer:
         Returns:
             What `CheckpointManager.load` returns.
         """
-        manager, model, optimizer = self.checkpoint_manager, self.model, self.optimizer
-        if checkpoint_name is None:
-            info = manager.load_latest(model=model, optimizer=optimizer, device=self.device)
-        else:
-            info = manager.load(checkpoint_name, model=model, optimizer=optimizer, device=self.device)
-        manager.protect(info["name"])
-        saved = info["training_state"]
-        self._scheduler.resume(saved)
-        if saved is None:  # saved by hand: its epoch number is all there is
-            steps_per_epoch = self._steps_per_epoch or 0
-            self._recorder.adopt(TrainState(epoch=info["epoch"], step=info["epoch"] * steps_per_epoch))
-        else:
-            self._recorder.adopt(TrainState.from_dict(saved["state"]))
-            if saved["seed"] != self.options.seed:
-                logger.warning(
-                    "seed=%d differs from the checkpoint's seed=%d: the order of pictures changes from here on.",
-                    self.options.seed, saved["seed"],
-                )  # fmt: skip
+        info = self._checkpoints.resume(checkpoint_name, device=self.device, steps_per_epoch=self._steps_per_epoch)
         if self._owns_optimizer:
             # The options are where these are written; the checkpoint holds the rate of one moment of the schedule.
-            set_hyperparameters(optimizer, default_groups(self._captioner, self.options))
-        self._adopt_average(info)
-        if (scaler := self._stepping.scaler) is not None and saved is not None and saved.get("scaler") is not None:
-            scaler.load_state_dict(saved["scaler"])
-        self._saved_position = self._position
+            set_hyperparameters(self.optimizer, default_groups(self._captioner, self.options))
         return info
-
-    def _state_to_save(self) -> dict[str, Any]:
-        """What a resume needs beside weights and optimizer."""
-        scaler, average = self._stepping.scaler, self._average
-        return {
-            "state": self.state.to_dict(),
-            "seed": self.options.seed,
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "num_averaged": None if average is None else average.num_updates,
-            **self._scheduler.for_checkpoint(),
-        }
-
-    def _adopt_average(self, info: dict[str, Any]) -> None:
-        """Go on averaging from the checkpoint's average, or from its weights where it has none."""
-        if self.options.ema_decay is None:
-            if info["average"] is not None:
-                logger.warning(
-                    "The checkpoint holds averaged weights, and this run keeps none: give ema_decay to go on with them."
-                )
-            return
-        self._average = WeightAverage(self._captioner, decay=self.options.ema_decay)
-        if info["average"] is not None:
-            num_updates = (info["training_state"] or {}).get("num_averaged") or 0
-            self._average.load(info["average"], num_updates=num_updates)
 
     def request_stop(self) -> None:
         """Ask `train` to finish its step, save and return; asked before, it returns at once.
@@ -388,9 +351,12 @@ class Trainer:
         """
         self._is_stop_requested = True
 
+    def _is_stopped(self) -> bool:
+        return self._is_stop_requested
+
     def save_checkpoint(self, name: str) -> Path:
         """Save a checkpoint that is never pruned, and return its folder."""
-        return self._save(name, keep=True)
+        return self._checkpoints.save_for_good(name)
 
     def get_history(self) -> History:
         """A copy of the losses so far: `train_losses` one an epoch, `val_losses` one a validation, and `val_steps`."""
@@ -403,8 +369,7 @@ class Trainer:
         if self._is_prepared:
             return
         prepare_vocabulary(self._captioner, self.train_loader, self.optimizer)
-        if self.options.ema_decay is not None and self._average is None:
-            self._average = WeightAverage(self._captioner, decay=self.options.ema_decay)
+        self._averaging.begin()
         preprocessing = getattr(getattr(self.train_loader, "dataset", None), "preprocessing", None)
         if preprocessing is not None:
             self._captioner.preprocessing = preprocessing
@@ -420,47 +385,11 @@ class Trainer:
         factor = learning_rate_factor(progress, schedule=self.schedule, step=step, **settings)
         scale_learning_rate(self.optimizer, factor)
 
-    def _next_batch(self, batches: Any) -> Any:
-        started = self._recorder.clock()
-        try:
-            batch = next(batches, None)
-        except (RuntimeError, OSError):
-            # A signal sent to the whole process group ends the loader's workers too: that is no error of its own.
-            if self._is_stop_requested:
-                return None
-            raise
-        self._recorder.add_wait(self._recorder.clock() - started)
-        self._recorder.tell_bad_pictures(bad_pictures_of_batch(batch))
-        return batch
-
-    def _fetched(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches, with the waits for them measured and what could not be read told."""
-        while (batch := self._next_batch(batches)) is not None:
-            yield batch
-
-    def _next_batches(self, batches: Iterator[Any]) -> list[Any]:
-        """The batches of the next step; none at the epoch's end, or where a stop came before they were all there."""
-        found: list[Any] = []
-        while len(found) < self.options.gradient_accumulation_steps:
-            if (batch := self._next_batch(batches)) is None:
-                return [] if self._is_stop_requested else found
-            found.append(batch)
-        return found
-
-    @property
-    def _position(self) -> tuple[int, int]:
-        """Steps and completed epochs: after the last step of an epoch comes its end, which has a place of its own."""
-        return self.state.step, self.state.epoch
-
     @property
     def _steps_per_epoch(self) -> int | None:
         """The last step of an epoch takes what batches are left."""
         num_batches = self._train_batches.num_batches
         return None if num_batches is None else -(-num_batches // self.options.gradient_accumulation_steps)
-
-    def _averaged_weights(self) -> AbstractContextManager[None]:
-        """The averaged weights in use, where they are kept."""
-        return nullcontext() if self._average is None else self._average.in_use()
 
     def _end_reason(self) -> str | None:
         if self._is_stop_requested:
@@ -492,13 +421,12 @@ class Trainer:
     def _save_at_steps(self) -> None:
         """Where `save_every_steps` says so, unless this very step is saved already, or right away as an end."""
         every, step = self.options.save_every_steps, self.state.step
-        if every is None or step % every != 0 or self._position == self._saved_position:
+        if every is None or step % every != 0 or self._checkpoints.is_saved:
             return
         if self._end_reason() is not None or self._is_epoch_end_saved():
             return
-        started, saved_position = self._recorder.clock(), self._saved_position
-        self._save(f"step_{step}")
-        self._saved_position = saved_position  # it stands in for none of the run's own, which have a metric
+        started = self._recorder.clock()
+        self._checkpoints.save_between(f"step_{step}")
         self._recorder.leave_out(self._recorder.clock() - started)
 
     def _is_epoch_end_saved(self) -> bool:
@@ -537,90 +465,47 @@ class Trainer:
     def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> None:
         """Validate and, given a name, save. `train_loss` is that of an epoch that is complete."""
         started = self._recorder.clock()
-        self.state.is_validation_due = self._val_batches is not None
+        self.state.is_validation_due = self._validation.has_data
         val_loss = self._validate_and_record()
         if train_loss is not None:  # before the save: a run killed right after it begins behind this epoch
             self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
         if checkpoint_name is not None:
-            self._save(checkpoint_name, train_loss=train_loss)
+            self._checkpoints.save(checkpoint_name, train_loss=train_loss)
         self._recorder.tick()
         self._recorder.add_pause(self._recorder.clock() - started)
 
     def _make_up_for_validation(self) -> None:
         """The validation that a stop cut short, and its checkpoint: the one that there is has no metric."""
         budget, state = self._recorder.budget, self.state
-        if budget is not None and budget.validates_by_progress:
-            self._pause(f"step_{state.step}", train_loss=None)
-        else:
+        if state.batch_in_epoch == 0 and budget is not None and not budget.validates_by_progress:
             self._pause_at_epoch_end(state.history["train_losses"][-1])
+        else:
+            self._pause(f"step_{state.step}", train_loss=None)
 
     def _validate_and_record(self) -> float | None:
         self._recorder.read_losses()
-        val_loss = self.validate()
-        scores = None if val_loss is None else self._score_captions()
-        if val_loss is None or scores is None:
+        self._prepare()
+        found = self._validation.measure(self.state, is_last=self._end_reason() is not None)
+        if found is None:
             return None
         self.state.is_validation_due = False
-        self._saved_position = None  # what may be saved here has not got it
-        self._scheduler.after_validation(val_loss)
-        self._recorder.tell_validation(val_loss, scores, metric_name=self.judging.metric_name)
-        return val_loss
-
-    def _score_captions(self) -> Mapping[str, float] | None:
-        """What captions score now, nothing where they are not due; None where a stop was requested meanwhile."""
-        scorer, number = self.judging.scorer, len(self.state.history["val_losses"]) + 1
-        if scorer is None or not self.judging.is_due(number, is_last=self._end_reason() is not None):
-            return {}
-        with self._averaged_weights():
-            return scorer(self._captioner, lambda: self._is_stop_requested)
-
-    def _metric(self, train_loss: float | None) -> float | None:
-        """What the checkpoint of this very step is judged by; None where it was not measured at this step."""
-        history, name = self.state.history, self.judging.metric_name
-        if name == "train_loss":
-            return train_loss
-        steps = history["val_steps" if name == "val_loss" else "score_steps"]
-        return history[self.judging.history_name][-1] if steps[-1:] == [self.state.step] else None
+        self._scheduler.after_validation(found.loss)
+        self._recorder.tell_validation(
+            found.loss, found.scores,
+            shuffled_loss_gap=found.shuffled_loss_gap, metric_name=self.judging.metric_name,
+        )  # fmt: skip
+        return found.loss
 
     def _finish(self, reason: str) -> None:
         """The last validation and checkpoint, whatever ended the run."""
         state = self.state
         self.stop_reason = reason
         self._recorder.advance_progress(step=state.step)
-        if self._position != self._saved_position:
+        if not self._checkpoints.is_saved:
             is_epoch_end = state.batch_in_epoch == 0
             train_loss = state.history["train_losses"][-1] if is_epoch_end else None
             if reason != "interrupted" and state.history["val_steps"][-1:] != [state.step]:
                 self._validate_and_record()
-            self._save(f"epoch_{state.epoch}" if is_epoch_end else f"step_{state.step}", train_loss=train_loss)
+            name = f"epoch_{state.epoch}" if is_epoch_end else f"step_{state.step}"
+            self._checkpoints.save(name, train_loss=train_loss)
         self._recorder.tell_end(reason)
-
-    def _save_before_raising(self) -> None:
-        """An error ends the run: keep what is learned. A failure to save must not hide that error."""
-        if self._position == self._saved_position:
-            return
-        try:
-            path = self._save(f"step_{self.state.step}")
-            logger.warning("Stopped by an error; what was learned up to step %d is in %s.", self.state.step, path)
-        except (PixelLLMError, OSError) as error:
-            logger.warning("Stopped by an error, and no checkpoint could be saved: %s", error)
-
-    def _save(self, name: str, *, train_loss: float | None = None, keep: bool = False) -> Path:
-        self._recorder.read_losses()
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise self._recorder.divergence("A weight became infinite or NaN")
-        path = self.checkpoint_manager.save(
-            checkpoint_name=name,
-            model=self.model,
-            optimizer=self.optimizer,
-            epoch=self.state.epoch,
-            metric=None if keep else self._metric(train_loss),
-            metric_name=self.judging.metric_name,
-            keep=keep,
-            training_state=self._state_to_save(),
-            average=None if self._average is None else self._average.tensors,
-        )
-        if not keep:  # a checkpoint by hand does not stand in for the run's own, which has a metric
-            self._saved_position = self._position
-        self._recorder.tell_checkpoint(path)
-        return path

@@ -5,15 +5,18 @@ Polyak & Juditsky 1992 average over a whole run; the exponential form follows th
 of the beginning are soon gone (Tan & Le 2019 use it so).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import CheckpointError
 
-__all__ = ["WeightAverage"]
+__all__ = ["Averaging", "WeightAverage"]
+
+logger = logging.getLogger(__name__)
 
 
 class WeightAverage:
@@ -60,7 +63,7 @@ class WeightAverage:
                 parameter.data = own[name]
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor], *, num_updates: int) -> None:
+    def load(self, tensors: Mapping[str, Tensor], *, num_updates: int) -> None:
         """Go on from what was saved.
 
         Raises:
@@ -76,3 +79,46 @@ class WeightAverage:
         for name, average in self._averages.items():
             average.copy_(tensors[name])
         self.num_updates = num_updates
+
+
+class Averaging:
+    """The average of one run: none where `decay` is None, and none before `begin`.
+
+    Args:
+        model: whose weights.
+        decay: of the average, between 0 and 1.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float | None) -> None:
+        self._model, self._decay = model, decay
+        self.average: WeightAverage | None = None
+
+    def begin(self) -> None:
+        """Start from the weights as they are, unless an average is kept already."""
+        if self._decay is not None and self.average is None:
+            self.average = WeightAverage(self._model, decay=self._decay)
+
+    def update(self) -> None:
+        """Take in the weights as they are after a step."""
+        if self.average is not None:
+            self.average.update()
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """The model with the averaged weights, where they are kept."""
+        return nullcontext() if self.average is None else self.average.in_use()
+
+    def resume(self, saved: Mapping[str, Tensor] | None, *, num_updates: int) -> None:
+        """Go on from a checkpoint's average, or from the model's weights where it has none.
+
+        Raises:
+            CheckpointError: it does not fit the model.
+        """
+        if self._decay is None:
+            if saved is not None:
+                logger.warning(
+                    "The checkpoint holds averaged weights, and this run keeps none: give ema_decay to go on with them."
+                )
+            return
+        self.average = WeightAverage(self._model, decay=self._decay)
+        if saved is not None:
+            self.average.load(saved, num_updates=num_updates)

@@ -1,0 +1,162 @@
+"""The checkpoints of one run: what goes into each besides the weights, what it is judged by, and going on from one."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from systems.pixel_llm.errors import PixelLLMError
+from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.judging import Judging
+from systems.pixel_llm.training.recorder import RunRecorder
+from systems.pixel_llm.training.state import TrainState
+from systems.pixel_llm.training.torch_scheduler import TorchScheduler
+from systems.pixel_llm.training.weight_average import Averaging
+
+__all__ = ["RunCheckpoints"]
+
+logger = logging.getLogger(__name__)
+
+
+class RunCheckpoints:
+    """Saves one run, and takes it up again.
+
+    Args:
+        manager: of the run's checkpoint folder.
+        model: the model that trains.
+        optimizer: over its parameters.
+        recorder: has the state, and is told of each checkpoint.
+        averaging: the averaged weights, if any.
+        scheduler: the user's, if any.
+        scaler: of the loss in fp16.
+        judging: what checkpoints are judged by.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        manager: CheckpointManager,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        recorder: RunRecorder,
+        averaging: Averaging,
+        scheduler: TorchScheduler,
+        scaler: torch.amp.GradScaler | None,
+        judging: Judging,
+        seed: int,
+    ) -> None:
+        self.manager = manager
+        self._model, self._optimizer, self._recorder = model, optimizer, recorder
+        self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
+        self._judging, self._seed = judging, seed
+        self._saved_place = self._place
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether a checkpoint of the run's own holds all that there is to it now."""
+        return self._place == self._saved_place
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        """Steps, complete epochs, validations: after an epoch's last step come its end and its validation, which what
+        was saved at that step does not have.
+        """
+        state = self._recorder.state
+        return state.step, state.epoch, len(state.history["val_losses"])
+
+    def save(self, name: str, *, train_loss: float | None = None) -> Path:
+        """Save one with the run's metric, where that was measured at this step.
+
+        Raises:
+            CheckpointError: it could not be written.
+            TrainingError: a weight is no number; nothing was written.
+        """
+        path = self._save(name, metric=self._metric(train_loss), keep=False)
+        self._saved_place = self._place
+        return path
+
+    def save_between(self, name: str) -> Path:
+        """Save one without a metric, which stands in for none of the run's own."""
+        return self._save(name, metric=None, keep=False)
+
+    def save_for_good(self, name: str) -> Path:
+        """Save one that is never pruned, and stands in for none of the run's own."""
+        return self._save(name, metric=None, keep=True)
+
+    def save_before_raising(self) -> None:
+        """An error ends the run: keep what is learned. A failure to save must not hide that error."""
+        step = self._recorder.state.step
+        if self.is_saved:
+            return
+        try:
+            path = self.save(f"step_{step}")
+            logger.warning("Stopped by an error; what was learned up to step %d is in %s.", step, path)
+        except (PixelLLMError, OSError) as error:
+            logger.warning("Stopped by an error, and no checkpoint could be saved: %s", error)
+
+    def resume(self, name: str | None, *, device: torch.device, steps_per_epoch: int | None) -> dict[str, Any]:
+        """Take weights, optimizer and place in the run from a checkpoint; without a name from the newest good one.
+
+        Returns:
+            What `CheckpointManager.load` returns.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit.
+        """
+        if name is None:
+            info = self.manager.load_latest(model=self._model, optimizer=self._optimizer, device=device)
+        else:
+            info = self.manager.load(name, model=self._model, optimizer=self._optimizer, device=device)
+        self.manager.protect(info["name"])
+        saved = info["training_state"]
+        self._scheduler.resume(saved)
+        if saved is None:  # saved by hand: its epoch number is all there is
+            self._recorder.adopt(TrainState(epoch=info["epoch"], step=info["epoch"] * (steps_per_epoch or 0)))
+        else:
+            self._recorder.adopt(TrainState.from_dict(saved["state"]))
+            if saved["seed"] != self._seed:
+                logger.warning(
+                    "seed=%d differs from the checkpoint's seed=%d: the order of pictures changes from here on.",
+                    self._seed, saved["seed"],
+                )  # fmt: skip
+        self._averaging.resume(info["average"], num_updates=(saved or {}).get("num_averaged") or 0)
+        if self._scaler is not None and (scaling := (saved or {}).get("scaler")) is not None:
+            self._scaler.load_state_dict(scaling)
+        self._saved_place = self._place
+        return info
+
+    def _save(self, name: str, *, metric: float | None, keep: bool) -> Path:
+        recorder, average = self._recorder, self._averaging.average
+        recorder.read_losses()
+        if not all(bool(parameter.isfinite().all()) for parameter in self._model.parameters()):
+            raise recorder.divergence("A weight became infinite or NaN")
+        path = self.manager.save(
+            checkpoint_name=name,
+            model=self._model,
+            optimizer=self._optimizer,
+            epoch=recorder.state.epoch,
+            metric=metric,
+            metric_name=self._judging.metric_name,
+            keep=keep,
+            training_state={
+                "state": recorder.state.to_dict(),
+                "seed": self._seed,
+                "scaler": None if self._scaler is None else self._scaler.state_dict(),
+                "num_averaged": None if average is None else average.num_updates,
+                **self._scheduler.for_checkpoint(),
+            },
+            average=None if average is None else average.tensors,
+        )
+        recorder.tell_checkpoint(path)
+        return path
+
+    def _metric(self, train_loss: float | None) -> float | None:
+        """What the checkpoint of this very step is judged by; None where it was not measured at this step."""
+        history, name = self._recorder.state.history, self._judging.metric_name
+        if name == "train_loss":
+            return train_loss
+        steps = history["val_steps" if name == "val_loss" else "score_steps"]
+        return history[self._judging.history_name][-1] if steps[-1:] == [self._recorder.state.step] else None
