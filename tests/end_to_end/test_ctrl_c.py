@@ -126,7 +126,8 @@ def test_a_second_ctrl_c_does_not_wait(started):
 @pytest.mark.slow
 def test_a_killed_run_that_is_resumed_ends_as_an_unbroken_one(started, environment, in_tmp_path):
     words = (
-        "--epochs", "5", "--validation-fraction", "0.1", "--caption-choice", "sample", "--dropout", "0.2", "--augment", "crop,color,flip",
+        "--epochs", "5", "--validation-fraction", "0.1", "--caption-choice", "sample", "--dropout", "0.2",
+        "--augment", "crop,color,flip",
         "--captions-per-file", "lines", "--gradient-accumulation-steps", "2", "--ema-decay", "0.9",
         "--save-every-steps", "3", "--checkpoint-interval", "2", "--early-stopping-patience", "4",
     )  # fmt: skip

@@ -17,9 +17,9 @@ from random import Random
 # As in the tests, and before anything loads torch: one thread a process, so that the fork server starts none.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from tests.kills.killing import Unbroken, kill_runs, run_unbroken  # noqa: E402
-from tests.kills.outcome import differences  # noqa: E402
-from tests.kills.training import CELLS, Cell, draw_pictures  # noqa: E402
+from tests.kills.killing import Unbroken, kill_runs, run_unbroken
+from tests.kills.outcome import differences
+from tests.kills.training import CELLS, Cell, draw_pictures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -105,7 +105,14 @@ def run_unbroken(cell: Cell, pictures: Path, folder: Path, *, method: str = "for
 
 
 def run_killed(
-    cell: Cell, pictures: Path, folder: Path, *, unbroken: Unbroken, kills: int, draw: Random, method: str = "forkserver"
+    cell: Cell,
+    pictures: Path,
+    folder: Path,
+    *,
+    unbroken: Unbroken,
+    kills: int,
+    draw: Random,
+    method: str = "forkserver",
 ) -> Killed:
     """Train `cell` in the new `folder`, killed up to `kills` times, or until it was quicker than a kill."""
     folder.mkdir()

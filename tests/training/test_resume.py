@@ -303,7 +303,8 @@ def test_a_run_that_ends_with_the_epoch_whose_last_step_it_resumed_from_saves_th
     tiny_trainer: MakeTrainer, shapes_loader: Any, has_validation: bool
 ) -> None:
     """`step_6` is saved at the last step of epoch 2, before its validation; killed behind that, the run comes to its
-    end without another step."""
+    end without another step.
+    """
 
     def make(folder: str, **settings: Any) -> Trainer:
         return tiny_trainer(
