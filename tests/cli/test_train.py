@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from systems.pixel_llm.cli import train
-from systems.pixel_llm.cli.samples import SamplePanel
+from systems.pixel_llm.cli.samples import PanelFile, SamplePanel
 from systems.pixel_llm.data import read_samples
 from systems.pixel_llm.evaluation.run_record import read_run
 from systems.pixel_llm.models import create_pixel_llm
-from systems.pixel_llm.training.events import ValidationEvent
+from systems.pixel_llm.training.events import PanelEvent
 
 TINY = [
     "--image-size", "32", "--vision-embed-dim", "32", "--vision-num-layers", "1", "--text-num-layers", "1",
@@ -281,10 +281,8 @@ def test_a_stop_before_the_first_step_has_nothing_to_save(pixel_llm, pictures, m
 # --- pictures that are only looked at ---------------------------------------------------------------------------------
 
 
-def validation():
-    return ValidationEvent(
-        epoch=0, step=1, elapsed_seconds=1.0, progress=0.5, total_steps=2, num_epochs=None, loss=1.0, is_best=True
-    )
+def panel_model():
+    return create_pixel_llm(image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1)
 
 
 @pytest.mark.parametrize("num_bad", [1, 3])
@@ -292,26 +290,31 @@ def test_the_panel_goes_on_without_a_picture_it_cannot_read(pictures, caplog, nu
     samples = read_samples(pictures, "text")[:3]
     for sample in samples[:num_bad]:
         truncate(sample.image_path)
-    model = create_pixel_llm(image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1)
-    panel = SamplePanel(model, samples, Path("panel.jsonl"))
+    model, panel = panel_model(), SamplePanel(samples)
     with caplog.at_level("INFO", logger="systems.pixel_llm"):
-        panel(validation())
-        panel(validation())
-    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warned) == num_bad  # once a picture, not once a validation
-    assert all("cannot be decoded" in message for message in warned)
-    shown = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
-    assert len(shown) == 2 * (3 - num_bad)
-    kept = Path("panel.jsonl").read_text(encoding="utf-8").splitlines() if num_bad < 3 else []
-    assert [len(json.loads(line)["captions"]) for line in kept] == [3 - num_bad] * len(shown[:2])
+        assert len(panel(model)) == len(panel(model)) == 3 - num_bad
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == num_bad  # once a picture, not once a validation
+    assert all("cannot be decoded" in message for message in messages)
 
 
-def test_the_panel_keeps_more_pictures_than_it_tells(pictures, caplog):
+def test_the_panel_s_file_keeps_more_pictures_than_the_log_tells(pictures, caplog):
     samples = read_samples(pictures, "text")
-    model = create_pixel_llm(image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1)
-    panel = SamplePanel(model, samples, Path("panel.jsonl"))
+    captions = SamplePanel(samples)(panel_model())
+    assert [each.pixels.shape for each in captions] == [(32, 32, 3)] * 8
     with caplog.at_level("INFO", logger="systems.pixel_llm"):
-        panel(validation())
+        PanelFile(Path("panel.jsonl"))(
+            PanelEvent(
+                epoch=0,
+                step=1,
+                elapsed_seconds=1.0,
+                progress=0.5,
+                total_steps=2,
+                num_epochs=None,
+                samples_seen=8,
+                captions=tuple(captions),
+            )
+        )
     assert len(caplog.records) == 3
     (line,) = map(json.loads, Path("panel.jsonl").read_text(encoding="utf-8").splitlines())
     assert (line["kind"], line["step"], line["epoch"], line["elapsed_seconds"]) == ("panel", 1, 0, 1.0)

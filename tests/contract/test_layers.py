@@ -53,6 +53,8 @@ EXTRAS = {
     "evaluation/chrf.py": "sacrebleu",
     "evaluation/clip_score.py": "transformers",
     "evaluation/java_scores.py": "pycocoevalcap",
+    "training/tensorboard_log.py": "tensorboard",
+    "training/wandb_log.py": "wandb",
 }
 """The one file that imports what an extra installs."""
 

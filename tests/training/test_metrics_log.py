@@ -132,3 +132,19 @@ def test_an_epoch_is_in_the_log_before_it_is_saved(
         first.train(2)
     tiny_trainer(metrics_file=path, val_loader=val_loader).train(2, resume_from="epoch_1")
     assert [place for place in places(path) if place[0] == "epoch"] == [("epoch", 3), ("epoch", 6)]
+
+
+def test_a_run_killed_right_after_its_last_save_has_its_end_in_the_log(
+    tiny_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, CheckpointEvent):
+            raise SystemExit
+
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(SystemExit):
+        tiny_trainer(metrics_file=path, callbacks=[fail]).train(1)
+    assert places(path)[-1] == ("epoch", 3)
+    for _ in range(2):
+        tiny_trainer(metrics_file=path).train(1, resume_from="epoch_1")
+        assert [place for place in places(path) if place[0] == "end"] == [("end", 3)], "once"

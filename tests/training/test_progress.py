@@ -16,6 +16,7 @@ from systems.pixel_llm.training.progress import LogLines, ProgressBar, format_se
 MakeTrainer = Callable[..., Trainer]
 PLACE: dict[str, Any] = {
     "epoch": 1, "step": 30, "elapsed_seconds": 60.0, "progress": 0.25, "total_steps": 120, "num_epochs": 4,
+    "samples_seen": 240,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from systems.pixel_llm.cli.environment import write_environment
 from systems.pixel_llm.cli.options import LEARNING_RATES, DemoOptions
 from systems.pixel_llm.cli.report import report_run
 from systems.pixel_llm.cli.run_folder import make_run_folder, new_run_folder
-from systems.pixel_llm.cli.samples import SamplePanel
+from systems.pixel_llm.cli.samples import PanelFile, SamplePanel
 from systems.pixel_llm.cli.settings_file import write_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.data import ShapesDataset, make_loader
@@ -106,7 +106,8 @@ def make_demo_trainer(options: DemoOptions, folder: RunFolder, device: torch.dev
         checkpoint_dir=folder.checkpoints,
         metrics_file=folder.metrics,
         log_interval=LOG_INTERVAL,
-        callbacks=[SamplePanel(model, kept, folder.panel)],
+        callbacks=[PanelFile(folder.panel)],
+        panel=SamplePanel(kept),
         max_minutes=options.max_minutes,
         learning_rate=LEARNING_RATES["tiny"],
         seed=options.seed,

@@ -3,24 +3,29 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from systems.pixel_llm.cli.lines import escaped, one_line
-from systems.pixel_llm.data import make_transform, open_image
+from systems.pixel_llm.data import open_image
+from systems.pixel_llm.data.images import open_pixels
 from systems.pixel_llm.data.samples import Sample
+from systems.pixel_llm.data.transforms import scaled
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.evaluation.figures import CaptionedPicture, contact_sheet, training_curve
 from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.evaluation.thumbnails import spaced
 from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models import PixelLLM
-from systems.pixel_llm.training.events import Event, RunStartEvent, ValidationEvent
+from systems.pixel_llm.training.events import Event, PanelEvent, RunStartEvent
 from systems.pixel_llm.training.metrics_log import MetricsLog, read_metrics
+from systems.pixel_llm.training.panel import PanelCaption
 
-__all__ = ["SamplePanel", "write_pictures"]
+__all__ = ["PanelFile", "SamplePanel", "write_pictures"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,56 +38,77 @@ PANEL_MAX_LENGTH = 40
 
 
 class SamplePanel:
-    """A callback of the Trainer: at each validation it notes what the model says of the same few pictures.
+    """The panel of a run: what the model says of the same few pictures, evenly spaced among `samples`.
 
-    All of them go into a file, a line a validation; a few are shown in the log. Like `metrics.jsonl` the file is only
-    appended to, with a line where a run begins or resumes, so that `read_metrics` leaves out what was superseded.
+    One that cannot be read is left out with a warning, told once.
     """
 
-    def __init__(self, model: PixelLLM, samples: Sequence[Sample], path: Path) -> None:
-        self._model = model
+    def __init__(self, samples: Sequence[Sample]) -> None:
         self._candidates = spaced(samples, PANEL_SIZE)
-        self._log = MetricsLog(path)
         self._samples: list[Sample] = []
-        self._images: torch.Tensor | None = None
+        self._pixels: list[NDArray[np.uint8]] | None = None
+
+    def __call__(self, model: PixelLLM) -> list[PanelCaption]:
+        """Caption them; nothing where there is no picture."""
+        if self._pixels is None:
+            # Not before the first validation: the Trainer has given the model its preprocessing by then.
+            self._read_pictures(model.preprocessing.image_size)
+        pixels = self._pixels or []
+        if not pixels:
+            return []
+        images = torch.from_numpy(np.stack(pixels))
+        captions = model.generate(images, max_length=min(PANEL_MAX_LENGTH, model.config.max_seq_len))
+        return [
+            PanelCaption(
+                image=os.path.abspath(sample.image_path),  # noqa: PTH100  a packed picture is no Path
+                caption=caption,
+                references=tuple(sample.captions),
+                pixels=picture.transpose(1, 2, 0),
+            )
+            for sample, caption, picture in zip(self._samples, captions, pixels, strict=True)
+        ]
+
+    def _read_pictures(self, image_size: tuple[int, int]) -> None:
+        self._pixels = []
+        for sample in self._candidates:
+            try:
+                self._pixels.append(scaled(open_pixels(sample.image_path, at_least=image_size), image_size))
+            except DatasetError as error:
+                logger.warning("Left out of the pictures captioned at each validation: %s", error)
+            else:
+                self._samples.append(sample)
+
+
+class PanelFile:
+    """A callback of the Trainer that keeps what is said of the panel, a line a validation, and shows a part in the log.
+
+    Like `metrics.jsonl` the file is only appended to, with a line where a run begins or resumes, so that `read_metrics`
+    leaves out what was superseded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._log = MetricsLog(path)
 
     def __call__(self, event: Event) -> None:
-        """Caption the panel where `event` is a validation."""
+        """Write a line where `event` is of the panel, or of a run's start."""
         place = {"step": event.step, "epoch": event.epoch, "elapsed_seconds": round(event.elapsed_seconds, 3)}
-        if isinstance(event, RunStartEvent) and self._candidates:
+        if isinstance(event, RunStartEvent):
             self._log.append("start", place)
-        if not isinstance(event, ValidationEvent):
-            return
-        if self._images is None:
-            # Not before the first validation: the Trainer has given the model its preprocessing by then.
-            image_size = self._model.preprocessing.image_size
-            missing_from = "the pictures captioned at each validation"
-            opened = list(_opened(self._candidates, image_size, missing_from=missing_from))
-            transform = make_transform(self._model.preprocessing)
-            self._samples = [sample for sample, _ in opened]
-            self._images = torch.stack([transform(image) for _, image in opened]) if opened else torch.empty(0)
-        if not self._samples:
-            return
-        captions = self._model.generate(self._images, max_length=min(PANEL_MAX_LENGTH, self._model.config.max_seq_len))
-        said = list(zip(self._samples, captions, strict=True))
-        for sample, caption in spaced(said, NUM_LOGGED):
-            logger.info("    %s: %s", escaped(sample.image_path.name), one_line(caption) or "(nothing)")
-        entries = [
-            {
-                "image": os.path.abspath(sample.image_path),  # noqa: PTH100  a packed picture is no Path
-                "caption": caption,
-                "references": list(sample.captions),
-            }
-            for sample, caption in said
-        ]
-        self._log.append("panel", place | {"captions": entries})
+        elif isinstance(event, PanelEvent):
+            for each in spaced(event.captions, NUM_LOGGED):
+                logger.info("    %s: %s", escaped(PurePath(each.image).name), one_line(each.caption) or "(nothing)")
+            entries = [
+                {"image": each.image, "caption": each.caption, "references": list(each.references)}
+                for each in event.captions
+            ]
+            self._log.append("panel", place | {"captions": entries})
 
 
 def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, device: torch.device) -> None:
     """Write the run's contact sheet, captioned by its best checkpoint, and its curve."""
     captioner = Captioner.from_checkpoint(folder.path, device=device)
     image_size = captioner.model.preprocessing.image_size
-    opened = list(_opened(spaced(samples, SHEET_SIZE), image_size, missing_from="the contact sheet"))
+    opened = list(_opened(spaced(samples, SHEET_SIZE), image_size))
     captions = captioner.caption([image for _, image in opened])
     pictures = [
         CaptionedPicture(image=image, caption=caption, references=sample.captions)
@@ -93,9 +119,7 @@ def write_pictures(folder: RunFolder, samples: Sequence[Sample], *, title: str, 
     training_curve(read_metrics(folder.metrics), folder.curve, title=folder.path.name)
 
 
-def _opened(
-    samples: Sequence[Sample], image_size: tuple[int, int], *, missing_from: str
-) -> Iterator[tuple[Sample, Image.Image]]:
+def _opened(samples: Sequence[Sample], image_size: tuple[int, int]) -> Iterator[tuple[Sample, Image.Image]]:
     """Each sample with its picture, decoded as in training. One that cannot be read is left out with a warning: no run
     is lost to a look.
     """
@@ -103,4 +127,4 @@ def _opened(
         try:
             yield sample, open_image(sample.image_path, at_least=image_size)
         except DatasetError as error:
-            logger.warning("Left out of %s: %s", missing_from, error)
+            logger.warning("Left out of the contact sheet: %s", error)

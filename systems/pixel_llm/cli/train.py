@@ -24,7 +24,7 @@ from systems.pixel_llm.cli.run_folder import (
     resumed_run_folder,
     write_options,
 )
-from systems.pixel_llm.cli.samples import SamplePanel, write_pictures
+from systems.pixel_llm.cli.samples import PanelFile, SamplePanel, write_pictures
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.signals import stop_on_signals
 from systems.pixel_llm.cli.validation_scores import score_validation
@@ -264,8 +264,9 @@ def make_trainer(
         checkpoint_interval=command.run.checkpoint_interval,
         log_interval=command.run.log_interval,
         metrics_file=folder.metrics,
-        callbacks=[bad_pictures, SamplePanel(model, sides.validation, folder.panel)],
+        callbacks=[bad_pictures, PanelFile(folder.panel)],
         scorer=scorer,
+        panel=SamplePanel(sides.validation),
         options=options,
     )
 

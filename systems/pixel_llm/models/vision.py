@@ -11,7 +11,7 @@ from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.gradient_checkpointing import recomputed
 from systems.pixel_llm.models.layers import MLP, Dropout, SelfAttention, StochasticDepth
 
-__all__ = ["ConvStem", "PatchStem", "VisionBlock", "VisionEncoder"]
+__all__ = ["ConvStem", "PatchStem", "VisionBlock", "VisionEncoder", "conv_stem_widths"]
 
 
 class PatchStem(nn.Module):
@@ -37,9 +37,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, patch_size: int, width: int) -> None:
         super().__init__()
-        num_halvings = patch_size.bit_length() - 1
-        # In multiples of 8, so that the normalisation's groups fit.
-        widths = [max(16, width // 2 ** (num_halvings - place) // 8 * 8) for place in range(1, num_halvings + 1)]
+        widths = conv_stem_widths(patch_size, width)
         self.convolutions = nn.ModuleList()
         self.norms = nn.ModuleList()
         for channels_in, channels_out in zip([3, *widths], widths, strict=False):
@@ -53,6 +51,13 @@ class ConvStem(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             hidden = F.relu(norm(convolution(hidden)))
         return self.projection(hidden.flatten(2).transpose(1, 2))
+
+
+def conv_stem_widths(patch_size: int, width: int) -> list[int]:
+    """The channels after each convolution of `ConvStem`."""
+    num_halvings = patch_size.bit_length() - 1
+    # In multiples of 8, so that the normalisation's groups fit.
+    return [max(16, width // 2 ** (num_halvings - place) // 8 * 8) for place in range(1, num_halvings + 1)]
 
 
 class VisionBlock(nn.Module):

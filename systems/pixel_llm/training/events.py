@@ -1,19 +1,24 @@
-"""What the Trainer tells its callbacks: one small record an event. A callback is any callable that takes an event.
+"""What the Trainer tells its callbacks: one small record an event, which also says where the run stands.
 
-The progress bar, the log lines and the command line's sample captions are such callables; none of them is known to the
-Trainer.
+A callback is any callable that takes an event, or an object with methods for some of them (`callbacks.py`). The
+progress bar, the log lines and the command line's sample captions are such callables; none of them is known to the
+Trainer. Events cannot be changed: what a callback wants of a run it asks of the Trainer (`request_stop`).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+from systems.pixel_llm.training.panel import PanelCaption
 
 __all__ = [
     "BadPictureEvent",
-    "Callback",
     "CheckpointEvent",
     "EpochEvent",
     "Event",
+    "IntervalFigures",
+    "PanelEvent",
     "RunEndEvent",
     "RunStartEvent",
     "StepEvent",
@@ -35,6 +40,8 @@ class Event:
     """Steps at which the run will end, as known or estimated now."""
     num_epochs: int | None
     """Epochs at which the run will end, if it was given in epochs."""
+    samples_seen: int
+    """Pictures trained on, each time that one came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +50,44 @@ class RunStartEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepEvent(Event):
-    """One optimizer step is done. The numbers are those of the last `log_interval` steps, new when `is_logged`."""
+class IntervalFigures:
+    """What the steps of a log interval came to; None where it is not known."""
+
+    loss: float | None = None
+    """Mean over tokens, nats a token."""
+    gradient_norm: float | None = None
+    """Mean over steps, before clipping."""
+    clipped_share: float | None = None
+    """Of the steps, those whose gradient was longer than `max_grad_norm`."""
+    tokens_per_second: float | None = None
+    """Those with a target, so without padding."""
+    images_per_second: float | None = None
+    captions_per_second: float | None = None
+    data_wait_share: float | None = None
+    """Of the time, what the loop stood still for its next batch."""
+    gpu_memory_bytes: int | None = None
+    """The most that was allocated on the GPU since the interval before."""
+    process_memory_bytes: int | None = None
+    """Where there is no GPU: what the process holds now, without those that load pictures (on Linux)."""
+    mfu: float | None = None
+    """Model FLOPs utilisation, 0 to 1, where the GPU's peak is known; see `utilisation.py`."""
+
+    def known(self) -> dict[str, Any]:
+        """Name -> figure, without those that are not known."""
+        return {each.name: value for each in fields(IntervalFigures) if (value := getattr(self, each.name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEvent(Event, IntervalFigures):
+    """One optimizer step is done. The figures are those of the last log interval that is complete, new when
+    `is_logged`; None before the first.
+    """
 
     is_logged: bool
-    loss: float | None
-    """Mean over tokens, nats; None before the first log interval has passed."""
     learning_rate: float
-    images_per_second: float | None
-    data_wait_share: float | None
-    """Of the time, what the loop stood still for its next batch."""
+    """Of all that has no rate of its own."""
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    """Of the parts that have one, by name; of an optimizer of the user's by group: group_1, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +113,13 @@ class ValidationEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PanelEvent(Event):
+    """The model has captioned the panel, the same few pictures beside each validation."""
+
+    captions: tuple[PanelCaption, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochEvent(Event):
     """An epoch is complete (`epoch` counts it)."""
 
@@ -97,7 +139,4 @@ class RunEndEvent(Event):
     """`train` ends."""
 
     reason: str
-    """epochs, max_steps, max_minutes, or interrupted."""
-
-
-Callback = Callable[[Event], None]
+    """epochs, max_steps, max_minutes, early_stopping, or interrupted."""

@@ -1,9 +1,10 @@
 """`metrics.jsonl`: what a run measured, one JSON object a line, only ever appended to.
 
 A record has a `kind`: "start" (a run begins or resumes at `step`), "train" (every `log_interval` steps), "validation",
-"epoch", "end". A resumed run may go over steps again that an interrupted one had already logged; nothing is rewritten:
-`read_metrics` lets a "start" at step s replace all earlier records after step s, and what is then logged at step s
-replace what was. No torch is loaded by this module.
+"epoch", "end". Names tell the unit; a loss is in nats a token, shares and `mfu` go from 0 to 1. A resumed run may go
+over steps again that an interrupted one had already logged; nothing is rewritten: `read_metrics` lets a "start" at step
+s replace all earlier records after step s, and what is then logged at step s replace what was. No torch is loaded by
+this module.
 """
 
 import json
@@ -67,4 +68,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _json_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json_value(each) for name, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

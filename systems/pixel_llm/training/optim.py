@@ -22,6 +22,7 @@ __all__ = [
     "cut_optimizer_state",
     "default_groups",
     "default_optimizer",
+    "learning_rates_of",
     "make_optimizer",
     "parameter_groups",
     "scale_learning_rate",
@@ -131,6 +132,17 @@ def scale_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor
+
+
+def learning_rates_of(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Part -> learning rate as it is now; that of the first group, which is of all that is in no part, under `REST`.
+
+    Further groups of an optimizer of the user's are called group_1, group_2, ...
+    """
+    rates: dict[str, float] = {}
+    for place, group in enumerate(optimizer.param_groups):
+        rates.setdefault(REST if place == 0 else group.get("part", f"group_{place}"), float(group["lr"]))
+    return rates
 
 
 def cut_optimizer_state(optimizer: torch.optim.Optimizer, parameter: Tensor, *, rows_before: int) -> None:

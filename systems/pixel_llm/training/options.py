@@ -14,6 +14,9 @@ from systems.pixel_llm.training.schedule import DEFAULT_WARMUP_FRACTION, Schedul
 
 __all__ = ["TrainingOptions"]
 
+LOGS = ("tensorboard", "wandb")
+"""What `log_to` may name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -86,6 +89,9 @@ class TrainingOptions:
     """Save after every so many steps too, not only with validations; left out: never."""
     max_checkpoints: int = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
+    log_to: str | None = None
+    """Show the run in tensorboard (event files in tensorboard/ of the run folder), wandb (Weights & Biases), or both,
+    with a comma between, beside metrics.jsonl. Each needs an extra: pip install 'pixel-llm[tensorboard]'."""
     progress: Literal["auto", "bar", "off"] = "auto"
     """auto draws a progress bar on stderr where that is a terminal."""
 
@@ -95,6 +101,7 @@ class TrainingOptions:
         # In Python a list and a dict are allowed too.
         object.__setattr__(self, "learning_rates", spelled_rates(self.learning_rates))
         object.__setattr__(self, "freeze", spelled_names(self.freeze))
+        object.__setattr__(self, "log_to", self._spelled_logs())
         self._check_schedule()
         self._check_number("label_smoothing", at_least=0, below=1)
         for name in ("max_grad_norm", "max_minutes"):
@@ -129,6 +136,11 @@ class TrainingOptions:
     def frozen_parts(self) -> tuple[str, ...]:
         """`freeze` as patterns."""
         return names_of(self.freeze)
+
+    @property
+    def log_names(self) -> tuple[str, ...]:
+        """`log_to` as names."""
+        return tuple(self.log_to.split(",")) if self.log_to else ()
 
     @property
     def schedule_settings(self) -> dict[str, Any]:
@@ -167,6 +179,18 @@ class TrainingOptions:
             raise ConfigError(
                 f"warmup_steps={self.warmup_steps} leaves nothing of max_steps={self.max_steps}: it must be below."
             )
+
+    def _spelled_logs(self) -> str | None:
+        """The text of `log_to`, each name once; in Python a list is allowed too."""
+        given: Any = self.log_to
+        names = [name.strip() for name in given.split(",")] if isinstance(given, str) and given else given or []
+        for name in names:
+            if name not in LOGS:
+                raise ConfigError(
+                    f"log_to must be {' or '.join(LOGS)}, or both with a comma between, not {given!r}. "
+                    f"{nearest_name_hint(str(name), LOGS)}"
+                )
+        return ",".join(dict.fromkeys(names)) or None
 
     def _check_number(
         self,

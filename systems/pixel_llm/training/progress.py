@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from systems.pixel_llm.training.callbacks import Listener
 from systems.pixel_llm.training.events import (
     BadPictureEvent,
-    Callback,
     CheckpointEvent,
     EpochEvent,
     Event,
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def shown_progress(progress: str) -> Iterator[list[Callback]]:
+def shown_progress(progress: str) -> Iterator[list[Listener]]:
     """The callbacks that show a run: `progress` is "auto", "bar" or "off". The bar is closed, and a handler that was
     added for the lines is removed, when the context ends.
     """

@@ -1,13 +1,14 @@
-"""What a run measures and tells: losses, speed, time and progress into its state, its log and its callbacks.
+"""What a run measures and tells: losses, speed, time and progress into its state, its logs and its callbacks.
 
 The Trainer decides what happens; the recorder knows what it came to. Losses are summed on the device and read only when
-somebody looks, since reading makes a GPU wait.
+somebody looks, since reading makes a GPU wait. What is logged goes to `metrics.jsonl` and to the other logs alike.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,34 +16,63 @@ import torch
 from systems.pixel_llm.data.collate import BadPicture
 from systems.pixel_llm.errors import TrainingError
 from systems.pixel_llm.training.budget import RunBudget
+from systems.pixel_llm.training.callbacks import Callback, Listener, listener_of, name_of
 from systems.pixel_llm.training.events import (
     BadPictureEvent,
-    Callback,
     CheckpointEvent,
     EpochEvent,
     Event,
+    IntervalFigures,
+    PanelEvent,
     RunEndEvent,
     RunStartEvent,
     StepEvent,
     ValidationEvent,
 )
-from systems.pixel_llm.training.metrics_log import MetricsLog
+from systems.pixel_llm.training.interval import Interval
+from systems.pixel_llm.training.metrics_log import MetricsLog, read_metrics
+from systems.pixel_llm.training.optim import REST
 from systems.pixel_llm.training.optimizer_step import StepOutcome
+from systems.pixel_llm.training.outside_logs import OutsideLogs
+from systems.pixel_llm.training.panel import PanelCaption
 from systems.pixel_llm.training.progress import LogLines
 from systems.pixel_llm.training.state import TrainState
+from systems.pixel_llm.training.utilisation import Utilisation
 
 __all__ = ["RunRecorder"]
 
 
 class RunRecorder:
-    """Keeps the numbers of one Trainer's state up to date, and passes them on."""
+    """Keeps the numbers of one Trainer's state up to date, and passes them on.
+
+    Args:
+        device: where losses are.
+        metrics_log: gets all that is measured.
+        outside_logs: get it too.
+        callbacks: the user's.
+        log_interval: figures are measured every so many steps.
+        max_grad_norm: longer gradients are clipped.
+        utilisation: what MFU is made of, where it can be told.
+
+    Raises:
+        ConfigError: a callback is none.
+    """
 
     def __init__(
-        self, device: torch.device, *, metrics_log: MetricsLog, callbacks: Iterable[Callback], log_interval: int
+        self,
+        device: torch.device,
+        *,
+        metrics_log: MetricsLog,
+        outside_logs: OutsideLogs,
+        callbacks: Iterable[Callback],
+        log_interval: int,
+        max_grad_norm: float | None,
+        utilisation: Utilisation | None,
     ) -> None:
         self.metrics_log, self.log_interval = metrics_log, log_interval
-        self.callbacks = list(callbacks)
-        self.shown: list[Callback] = [LogLines()]
+        self._outside_logs, self._is_told_to_end = outside_logs, False
+        self.callbacks = [listener_of(callback) for callback in callbacks]
+        self.shown: list[Listener] = [LogLines()]
         """The callbacks that show the run to a person; the Trainer swaps in a progress bar for the time of a run."""
         self.budget: RunBudget | None = None
         self.state = TrainState()
@@ -53,21 +83,17 @@ class RunRecorder:
         self._last_look = self.clock()
         # In fp64, one step after the other, so that a resumed epoch gives the same sum to the last bit.
         self._epoch_loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._interval_loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.restart_interval()
+        self._interval = Interval(
+            device, clock=lambda: self.clock(), max_grad_norm=max_grad_norm, utilisation=utilisation
+        )
+        self._figures = IntervalFigures()
 
     # --- losses and speed ---------------------------------------------------------------------------------------------
 
     def restart_interval(self) -> None:
         """Begin to measure a log interval."""
-        self._interval_loss: float | None = None
-        self._images_per_second: float | None = None
-        self._captions_per_second: float | None = None
-        self._data_wait_share: float | None = None
-        self._interval_wait = 0.0
-        self._interval_loss_sum.zero_()
-        self._interval_tokens = self._interval_images = self._interval_captions = 0
-        self._interval_started = self.clock()
+        self._interval.restart()
+        self._figures = IntervalFigures()
 
     def adopt(self, state: TrainState) -> None:
         """Go on from `state`."""
@@ -83,21 +109,17 @@ class RunRecorder:
         """Count one step on so many batches; None where they were empty. A bad one has no loss."""
         state = self.state
         if outcome is not None:
-            self._interval_images += outcome.num_images
-            self._interval_captions += outcome.num_captions
+            self._interval.add(outcome)
             state.samples_seen += outcome.num_images
             if not outcome.is_bad:
-                weighted = outcome.loss.double() * outcome.num_tokens
-                self._epoch_loss_sum += weighted
-                self._interval_loss_sum += weighted
-                self._interval_tokens += outcome.num_tokens
+                self._epoch_loss_sum += outcome.loss.double() * outcome.num_tokens
                 state.epoch_num_tokens += outcome.num_tokens
         state.step += 1
         state.batch_in_epoch += num_batches
 
     def add_wait(self, seconds: float) -> None:
         """The loop stood still so long for its next batch."""
-        self._interval_wait += seconds
+        self._interval.add_wait(seconds)
 
     def read_losses(self) -> None:
         """Bring the epoch's loss from the device into the state.
@@ -132,11 +154,11 @@ class RunRecorder:
         """A validation and what followed took so long: no part of the speed; time to keep free at a budget's end."""
         self.state.pause_seconds = max(self.state.pause_seconds, seconds)
         self.state.total_pause_seconds += seconds
-        self._interval_started += seconds
+        self._interval.leave_out(seconds)
 
     def leave_out(self, seconds: float) -> None:
         """A save between validations took so long: time of the run, and no part of the speed."""
-        self._interval_started += seconds
+        self._interval.leave_out(seconds)
 
     def begin_run(self, budget: RunBudget) -> None:
         """Work towards `budget` from here. Of a longer run than the one before, a smaller share is done."""
@@ -175,30 +197,28 @@ class RunRecorder:
     def tell_start(self, **facts: Any) -> None:
         """The run begins or resumes here; `facts` about it are logged."""
         self.restart_interval()
+        self._is_told_to_end = False
+        self._outside_logs.begin(step=self.state.step)
         self._log("start", **facts)
         self._emit(RunStartEvent)
 
-    def tell_step(self, *, learning_rate: float) -> None:
-        """A step is done; every `log_interval` steps its figures are measured and logged."""
+    def tell_step(self, *, learning_rates: Mapping[str, float]) -> None:
+        """A step is done, at these rates (of `learning_rates_of`); every `log_interval` steps its figures are measured
+        and logged.
+        """
         self.tick()
         self.advance_progress(step=self.state.step)
+        of_parts = {part: rate for part, rate in learning_rates.items() if part != REST}
+        rates: dict[str, Any] = {"learning_rate": learning_rates[REST]}
+        if of_parts:
+            rates["learning_rates"] = MappingProxyType(of_parts)
         # An interval of nothing but empty batches has no loss to tell: it goes on.
-        is_logged = self.state.step % self.log_interval == 0 and self._interval_tokens > 0
+        is_logged = self.state.step % self.log_interval == 0 and not self._interval.is_empty
         if is_logged:
             self.read_losses()
-            self._measure_interval()
-            self._log(
-                "train",
-                loss=self._interval_loss,
-                images_per_second=self._images_per_second,
-                captions_per_second=self._captions_per_second,
-                data_wait_share=self._data_wait_share,
-                learning_rate=learning_rate,
-            )
-        self._emit(
-            StepEvent, is_logged=is_logged, loss=self._interval_loss, images_per_second=self._images_per_second,
-            learning_rate=learning_rate, data_wait_share=self._data_wait_share,
-        )  # fmt: skip
+            self._figures = self._interval.figures()
+            self._log("train", **self._figures.known(), **rates)
+        self._emit(StepEvent, is_logged=is_logged, **self._figures.known(), **rates)
 
     def tell_bad_pictures(self, bad_pictures: Iterable[BadPicture]) -> None:
         """A batch came without these: each is told when it is first met."""
@@ -230,7 +250,16 @@ class RunRecorder:
         if scores:
             measured["scores"] = dict(scores)
         self._log("validation", loss=loss, **measured)
-        self._emit(ValidationEvent, loss=loss, scores=scores, shuffled_loss_gap=shuffled_loss_gap, is_best=is_best)
+        self._emit(
+            ValidationEvent, loss=loss, scores=MappingProxyType(dict(scores)), shuffled_loss_gap=shuffled_loss_gap,
+            is_best=is_best,
+        )  # fmt: skip
+
+    def tell_panel(self, captions: Sequence[PanelCaption]) -> None:
+        """The model has captioned the panel, beside a validation."""
+        if captions:
+            self._outside_logs.add_captions(captions, step=self.state.step)
+            self._emit(PanelEvent, captions=tuple(captions))
 
     def tell_epoch(self, *, train_loss: float, val_loss: float | None) -> None:
         """An epoch is complete."""
@@ -246,20 +275,25 @@ class RunRecorder:
         self.tick()
         self._log("end", reason=reason)
         self._emit(RunEndEvent, reason=reason)
+        self._is_told_to_end = True
 
-    def _measure_interval(self) -> None:
-        loss = self._interval_loss_sum.item() / max(self._interval_tokens, 1)
-        seconds = max(self.clock() - self._interval_started, 1e-9)
-        images_per_second, captions_per_second = self._interval_images / seconds, self._interval_captions / seconds
-        wait_share = round(min(1.0, self._interval_wait / seconds), 4)
-        self.restart_interval()
-        self._interval_loss, self._data_wait_share = loss, wait_share
-        self._images_per_second, self._captions_per_second = images_per_second, captions_per_second
+    def note_end(self, reason: str) -> None:
+        """The run was over before it began: the log says so too, even if a kill came right after the last save."""
+        path = self.metrics_log.path
+        records = read_metrics(path) if path.is_file() else []
+        if records and records[-1]["kind"] != "end":
+            self._log("end", reason=reason)
+
+    def end_run(self) -> None:
+        """Whatever ended it, nothing more comes: let go of what was there for this run alone."""
+        self._outside_logs.end(is_complete=self._is_told_to_end)
+        self.shown, self.budget = [LogLines()], None
 
     def _log(self, kind: str, **values: Any) -> None:
         state = self.state
         position = {"step": state.step, "epoch": state.epoch, "elapsed_seconds": round(state.elapsed_seconds, 3)}
         self.metrics_log.append(kind, position | values)
+        self._outside_logs.add(kind, values, step=state.step)
 
     def _emit(self, kind: type[Event], **fields: Any) -> None:
         state, budget = self.state, self.budget
@@ -269,7 +303,11 @@ class RunRecorder:
             num_epochs = budget.num_epochs
         event = kind(
             epoch=state.epoch, step=state.step, elapsed_seconds=state.elapsed_seconds, progress=state.progress,
-            total_steps=total, num_epochs=num_epochs, **fields,
+            total_steps=total, num_epochs=num_epochs, samples_seen=state.samples_seen, **fields,
         )  # fmt: skip
-        for callback in (*self.shown, *self.callbacks):
-            callback(event)
+        for listener in (*self.shown, *self.callbacks):
+            try:
+                listener(event)
+            except Exception as error:
+                error.add_note(f"Raised in the callback {name_of(listener)}, given a {kind.__name__}.")
+                raise

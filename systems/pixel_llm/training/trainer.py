@@ -10,6 +10,7 @@ told goes through `recorder.py`.
 import logging
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
+from systems.pixel_llm.training.callbacks import Callback
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
-from systems.pixel_llm.training.events import Callback
 from systems.pixel_llm.training.fetching import Fetching
 from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
@@ -37,18 +38,22 @@ from systems.pixel_llm.training.optim import (
     check_default_optimizer,
     default_groups,
     default_optimizer,
+    learning_rates_of,
     scale_learning_rate,
     set_hyperparameters,
 )
 from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
-from systems.pixel_llm.training.progress import LogLines, shown_progress
+from systems.pixel_llm.training.outside_logs import make_outside_logs
+from systems.pixel_llm.training.panel import Panel
+from systems.pixel_llm.training.progress import shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.run_checkpoints import RunCheckpoints
 from systems.pixel_llm.training.schedule import learning_rate_factor
 from systems.pixel_llm.training.state import History, TrainState
 from systems.pixel_llm.training.stepping import Stepping
 from systems.pixel_llm.training.torch_scheduler import TorchScheduler
+from systems.pixel_llm.training.utilisation import utilisation_of
 from systems.pixel_llm.training.validation import Validation
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 from systems.pixel_llm.training.weight_average import Averaging
@@ -76,18 +81,20 @@ class Trainer:
         checkpoint_interval: save every so many epochs. (A run bounded by steps or minutes saves at each validation.)
         log_interval: report every so many steps.
         metrics_file: the log of measurements, one JSON object a line; `checkpoint_dir/metrics.jsonl` if left out.
-        callbacks: callables that are given each event of `systems.pixel_llm.training.events`.
+        callbacks: callables that are given each event of `systems.pixel_llm.training.events`, or objects with any of
+            the methods `on_step`, `on_validation`, `on_checkpoint` and `on_epoch_end`, each given its event.
         scheduler: a torch scheduler over `optimizer`, moved on by the Trainer and saved with its checkpoints.
         scheduler_interval: "step" or "epoch": after which of the two it is moved on. (`ReduceLROnPlateau` is given the
             loss of each validation instead.)
         scorer: scores captions of a few pictures beside validations (`systems.pixel_llm.training.judging.Scorer`); the
             best checkpoint follows it unless the option `metric` says otherwise.
+        panel: captions the same few pictures beside each validation (`systems.pixel_llm.training.panel.Panel`).
         options: a `TrainingOptions`; single settings may be given by name instead or on top.
         **settings: the fields of `TrainingOptions`, such as `learning_rate`, `precision`, `seed`, `max_minutes`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, names no part of the model or clashes with another, or the
-            model is not a PixelLLM.
+        ConfigError: a setting is unknown or out of range, names no part of the model or clashes with another, the
+            model is not a PixelLLM, or a callback is none.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Trainer:
         scheduler: LRScheduler | None = None,
         scheduler_interval: str = "step",
         scorer: Scorer | None = None,
+        panel: Panel | None = None,
         options: TrainingOptions | None = None,
         **settings: Any,
     ) -> None:
@@ -157,13 +165,19 @@ class Trainer:
             max_bad_steps=self.options.max_bad_steps,
         )  # fmt: skip
         self._recorder = RunRecorder(
-            self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval
-        )
+            self.device, metrics_log=metrics_log, callbacks=callbacks, log_interval=log_interval,
+            outside_logs=make_outside_logs(
+                self.options.log_names, metrics_log.path.parent,
+                settings=asdict(self.options) | self._captioner.config.to_dict(),
+            ),
+            max_grad_norm=self.options.max_grad_norm,
+            utilisation=utilisation_of(self._captioner, self.device, self.precision),
+        )  # fmt: skip
         self._fetching = Fetching(self._recorder, is_stopped=self._is_stopped)
         self._validation = Validation(
             val_loader, self._captioner,
             stepping=self._stepping, fetching=self._fetching, averaging=self._averaging, judging=self.judging,
-            is_stopped=self._is_stopped, seed=self.options.seed, beside=train_loader,
+            is_stopped=self._is_stopped, seed=self.options.seed, beside=train_loader, panel=panel,
         )  # fmt: skip
         manager = CheckpointManager(
             checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode
@@ -243,15 +257,18 @@ class Trainer:
                 self._recorder.shown = shown
                 self._run()
         finally:
-            self._recorder.shown, self._recorder.budget = [LogLines()], None
+            self._recorder.end_run()
             self._is_stop_requested = False
         return self.get_history()
 
     def _run(self) -> None:
         self._recorder.start_clock()
-        if (reason := self._end_reason()) is not None and not self.state.is_validation_due:
+        reason = self._end_reason()
+        if reason == "interrupted" or (reason is not None and not self.state.is_validation_due):
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
+            if reason != "interrupted":
+                self._recorder.note_end(reason)
             return
         self._recorder.tell_start(
             precision=self.precision,
@@ -288,7 +305,7 @@ class Trainer:
         batches = self._train_batches.epoch(epoch, start=state.batch_in_epoch)
         while step_batches := self._fetching.of_step(batches, count=self.options.gradient_accumulation_steps):
             self._take_step(step_batches)
-            self._recorder.tell_step(learning_rate=self.optimizer.param_groups[0]["lr"])
+            self._recorder.tell_step(learning_rates=learning_rates_of(self.optimizer))
             self._pause_at_tenths()
             self._save_at_steps()
             if state.batch_in_epoch != self._train_batches.num_batches and self._end_reason() is not None:
@@ -494,6 +511,7 @@ class Trainer:
             found.loss, found.scores,
             shuffled_loss_gap=found.shuffled_loss_gap, metric_name=self.judging.metric_name,
         )  # fmt: skip
+        self._recorder.tell_panel(found.captions)
         return found.loss
 
     def _finish(self, reason: str) -> None:

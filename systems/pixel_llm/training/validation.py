@@ -1,9 +1,10 @@
-"""Looking at validation data: the loss on them, what the pictures are worth to it, and what captions score.
+"""Looking at validation data: the loss on them, what the pictures are worth to it, what captions score, and captions of
+the same few pictures for people to read.
 
 With `ema_decay` it is all measured with the averaged weights.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.fetching import Fetching
 from systems.pixel_llm.training.judging import Judging
+from systems.pixel_llm.training.panel import Panel, PanelCaption
 from systems.pixel_llm.training.picture_use import PictureUse
 from systems.pixel_llm.training.state import TrainState
 from systems.pixel_llm.training.stepping import Stepping
@@ -29,6 +31,8 @@ class Validated:
     """By how much the loss a token rises when captions are shown other pictures, nats; None with a single picture."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Of captions, where they were due."""
+    captions: Sequence[PanelCaption] = ()
+    """Of the panel."""
 
 
 class Validation:
@@ -44,6 +48,7 @@ class Validation:
         is_stopped: whether the run was asked to stop; asked between batches.
         seed: of the run.
         beside: the loader of the training data.
+        panel: captions the same few pictures each time.
     """
 
     def __init__(
@@ -58,10 +63,12 @@ class Validation:
         is_stopped: Callable[[], bool],
         seed: int,
         beside: Any,
+        panel: Panel | None,
     ) -> None:
         self._batches = None if loader is None else EpochBatches(loader, seed=seed, beside=beside)
         self._model, self._stepping, self._fetching = model, stepping, fetching
         self._averaging, self._judging, self._is_stopped = averaging, judging, is_stopped
+        self._panel = panel
 
     @property
     def has_data(self) -> bool:
@@ -92,4 +99,8 @@ class Validation:
                 scores = scorer(self._model, self._is_stopped)
         if scores is None:
             return None
-        return Validated(loss=loss, shuffled_loss_gap=picture_use.gap, scores=scores)
+        captions: Sequence[PanelCaption] = ()
+        if self._panel is not None:
+            with self._averaging.in_use():
+                captions = self._panel(self._model)
+        return Validated(loss=loss, shuffled_loss_gap=picture_use.gap, scores=scores, captions=captions)
