@@ -15,12 +15,15 @@ import logging
 import math
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from systems.pixel_llm.block_digests import BLOCK_BYTES, block_threads, digest_blocks
 from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_hint
+from systems.pixel_llm.folder_writer import FileDigest
 from systems.pixel_llm.whole_folder import OLD_PREFIX
 
 __all__ = [
@@ -32,7 +35,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had one sha256 a file; 2 has one a block of 8 MiB, so that they are computed side by side."""
 MANIFEST_FILE = "MANIFEST.json"
 MODEL_FILE = "model.safetensors"
 AVERAGE_FILE = "average.safetensors"
@@ -43,7 +47,7 @@ TRAINING_STATE_FILE = "training_state.json"
 MetricMode = Literal["min", "max"]
 
 _FORMAT_NAME = "pixel-llm checkpoint"
-_MAX_MANIFEST_BYTES = 1 << 20  # a real one has a few hundred
+_MAX_MANIFEST_BYTES = 16 << 20  # a real one has a kilobyte, and 70 bytes more for 8 MiB of a file
 _CHECKPOINT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -107,17 +111,24 @@ def write_manifest(
     keep: bool,
     metric_name: str | None = None,
     metric_mode: MetricMode = "min",
+    digests: Mapping[str, FileDigest] | None = None,
 ) -> dict[str, Any]:
     """Write `folder/MANIFEST.json` over all the files that `folder` holds now, and return its fields.
+
+    `digests` are those of files that are known from writing them; the others are read for theirs.
 
     Raises:
         CheckpointError: `folder` holds something that is not a plain file with a plain name.
     """
     files = {}
-    for path in sorted(folder.iterdir()):
-        if not _FILE_NAME.fullmatch(path.name) or not stat.S_ISREG(path.lstat().st_mode):
-            raise CheckpointError(f"{path}: a checkpoint holds plain files only. Write no folder or link there.")
-        files[path.name] = {"size": path.stat().st_size, "sha256": _sha256_of(path)}
+    with block_threads() as pool:
+        for path in sorted(folder.iterdir()):
+            if not _FILE_NAME.fullmatch(path.name) or not stat.S_ISREG(path.lstat().st_mode):
+                raise CheckpointError(f"{path}: a checkpoint holds plain files only. Write no folder or link there.")
+            known = (digests or {}).get(path.name)
+            if known is None:
+                known = FileDigest(path.stat().st_size, tuple(digest_blocks(path, pool)))
+            files[path.name] = {"size": known.size, "sha256": list(known.sha256)}
     fields = {
         "format": _FORMAT_NAME,
         "version": FORMAT_VERSION,
@@ -198,10 +209,20 @@ def _is_file_entry_valid(name: str, entry: Any) -> bool:
     return (
         _FILE_NAME.fullmatch(name) is not None
         and isinstance(entry, dict)
-        and type(entry.get("size")) is int
-        and isinstance(entry.get("sha256"), str)
-        and _SHA256.fullmatch(entry["sha256"]) is not None
+        and type(size := entry.get("size")) is int
+        and size >= 0
+        and _are_digests_valid(entry.get("sha256"), size=size)
     )
+
+
+def _are_digests_valid(digests: Any, *, size: int) -> bool:
+    if isinstance(digests, list):
+        return len(digests) == -(-size // BLOCK_BYTES) and all(_is_sha256(each) for each in digests)
+    return _is_sha256(digests)  # of the whole file, as version 1 has it
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 # --- is a checkpoint sound? -------------------------------------------------------------------------------------------
@@ -217,31 +238,39 @@ def verify_files(path: Path, *, deep: bool) -> None:
 
 
 def _verify_against(manifest: dict[str, Any], path: Path, *, deep: bool) -> None:
-    for name, entry in manifest["files"].items():
-        problem = _file_problem(path / name, size=entry["size"], sha256=entry["sha256"] if deep else None)
-        if problem is not None:
-            raise CheckpointError(f"{path / name}: damaged, {problem}. Choose another checkpoint.")
+    with block_threads() as pool:
+        for name, entry in manifest["files"].items():
+            problem = _size_problem(path / name, entry["size"])
+            if problem is None and deep:
+                problem = _content_problem(path / name, entry["sha256"], pool)
+            if problem is not None:
+                raise CheckpointError(f"{path / name}: damaged, {problem}. Choose another checkpoint.")
 
 
-def _file_problem(path: Path, *, size: int, sha256: str | None) -> str | None:
+def _size_problem(path: Path, size: int) -> str | None:
     try:
         status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            return "it is not a plain file"
-        if status.st_size != size:
-            return f"it has {status.st_size} bytes and its manifest says {size}"
-        if sha256 is not None and _sha256_of(path) != sha256:
-            return "its content is not what was saved (sha256 differs)"
     except FileNotFoundError:
         return "it is missing"
     except OSError as error:
         return f"it cannot be read ({error})"
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a plain file"
+    if status.st_size != size:
+        return f"it has {status.st_size} bytes and its manifest says {size}"
     return None
 
 
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _content_problem(path: Path, expected: str | list[str], pool: ThreadPoolExecutor) -> str | None:
+    try:
+        if isinstance(expected, str):
+            with path.open("rb") as file:
+                is_same = hashlib.file_digest(file, "sha256").hexdigest() == expected
+        else:
+            is_same = all(found == wanted for found, wanted in zip(digest_blocks(path, pool), expected, strict=True))
+    except (OSError, ValueError) as error:  # a file that changes while it is read has other blocks
+        return f"it cannot be read ({error})"
+    return None if is_same else "its content is not what was saved (sha256 differs)"
 
 
 # --- which checkpoints are there? -------------------------------------------------------------------------------------

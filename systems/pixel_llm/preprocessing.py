@@ -47,7 +47,11 @@ class Preprocessing:
 
     def save(self, folder: Path) -> None:
         """Write `folder/preprocessing.json`."""
-        (folder / PREPROCESSING_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / PREPROCESSING_FILE).write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """The content of that file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":

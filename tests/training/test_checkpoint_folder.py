@@ -48,7 +48,7 @@ def test_the_manifest_tells_what_was_written(tmp_path):
     folder = make_checkpoint(tmp_path, "epoch_5", sequence=3, metric=0.1234, keep=True)
     manifest = read_manifest(folder)
     assert {key: manifest[key] for key in ("version", "name", "sequence", "epoch", "metric", "keep")} == {
-        "version": 1, "name": "epoch_5", "sequence": 3, "epoch": 3, "metric": 0.1234, "keep": True,
+        "version": 2, "name": "epoch_5", "sequence": 3, "epoch": 3, "metric": 0.1234, "keep": True,
     }  # fmt: skip
     assert manifest["files"]["model.safetensors"]["size"] == 60
     assert set(manifest["files"]) == {"model.safetensors", "training_state.json"}
@@ -128,8 +128,8 @@ def test_what_is_no_manifest_is_refused(tmp_path, content):
 
 def test_a_newer_version_says_so(tmp_path):
     folder = make_checkpoint(tmp_path, "a")
-    forge_manifest(folder, version=2)
-    with pytest.raises(CheckpointError, match=r"version 2.*Update"):
+    forge_manifest(folder, version=3)
+    with pytest.raises(CheckpointError, match=r"version 3.*Update"):
         read_manifest(folder)
 
 

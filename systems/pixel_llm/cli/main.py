@@ -68,13 +68,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
+    options = None
     try:
         options = getattr(importlib.import_module("systems.pixel_llm.cli.options"), f"parse_{name}")(arguments)
         status: int = importlib.import_module(f"systems.pixel_llm.cli.{name}").run(options)
         sys.stdout.flush()
+    except ConfigError as error:
+        _complain(_own_message(error) if options is None else _in_flags(_own_message(error), type(options)))
+        return 2
     except PixelLLMError as error:
         _complain(_own_message(error))
-        return 2 if isinstance(error, ConfigError) else 1
+        return 1
     except KeyboardInterrupt:
         _complain("stopped by Ctrl-C.")
         return 128 + signal.SIGINT
@@ -125,6 +129,13 @@ def _own_message(error: PixelLLMError) -> str:
         kind = type(error)
         text = text.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2]
     return text.strip()
+
+
+def _in_flags(message: str, options: type) -> str:
+    """What the library says of settings, with the flags of the command in their place."""
+    flags = importlib.import_module("systems.pixel_llm.cli.flags")
+    told: str = flags.in_flags(message, flags.setting_types(options))
+    return told
 
 
 def _unexpected(error: Exception) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.folder_writer import FolderWriter
 from systems.pixel_llm.models import pretrained
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.decoder import TextDecoder
@@ -299,6 +300,10 @@ class PixelLLM(nn.Module):
                 it computes in float32 again. Left out: as they are.
         """
         pretrained.save(self, Path(folder), dtype=dtype)
+
+    def write_files(self, writer: FolderWriter) -> None:
+        """Write the same files through `writer`, which knows their digests afterwards."""
+        pretrained.write_files(self, writer)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> "PixelLLM":

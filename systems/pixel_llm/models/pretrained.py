@@ -1,26 +1,28 @@
 """A model as a folder of four files, nothing executable: config, weights (safetensors), tokenizer, preprocessing."""
 
 import json
-import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE
 from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.folder_writer import FolderWriter, folder_writer
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.preprocessing import PREPROCESSING_FILE, Preprocessing
-from systems.pixel_llm.tokenizer import CaptionTokenizer
+from systems.pixel_llm.tensor_bytes import sources_of
+from systems.pixel_llm.tensor_file import write_tensors
+from systems.pixel_llm.tokenizer import TOKENIZER_FILE, CaptionTokenizer
 
 if TYPE_CHECKING:
     from systems.pixel_llm.models.pixel_llm import PixelLLM
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load", "load_into", "save"]
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load", "load_into", "save", "write_files"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -42,16 +44,18 @@ FREE_SETTINGS = (
 def save(model: "PixelLLM", folder: Path, *, dtype: torch.dtype | None = None) -> None:
     """Write the model's four files into `folder`, which is made if need be; the weights as `dtype`, if one is given."""
     folder.mkdir(parents=True, exist_ok=True)
+    with folder_writer(folder) as writer:
+        write_files(model, writer, dtype=dtype)
+
+
+def write_files(model: "PixelLLM", writer: FolderWriter, *, dtype: torch.dtype | None = None) -> None:
+    """Write the model's four files; the weights as `dtype`, if one is given."""
     settings = {"model_type": MODEL_TYPE, **model.config.to_dict()}
-    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    weights = {
-        name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors writes for the owner's eyes only
-    model.tokenizer.save(folder)
-    model.preprocessing.save(folder)
+    writer.write(CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())
+    with writer.file(WEIGHTS_FILE) as file:
+        write_tensors(file, sources_of(model.state_dict(), dtype=dtype), metadata={"format": "pt"})
+    writer.write(TOKENIZER_FILE, model.tokenizer.definition.encode())
+    writer.write(PREPROCESSING_FILE, model.preprocessing.to_json().encode())
 
 
 def load(kind: type["PixelLLM"], folder: Path, *, device: torch.device) -> "PixelLLM":

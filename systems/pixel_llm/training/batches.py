@@ -13,8 +13,9 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset
 
+from systems.pixel_llm.data.inner_datasets import innermost_datasets
 from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.global_generators import seeded_global_generators
@@ -39,8 +40,8 @@ class EpochBatches:
         """`beside` is a loader that goes on meanwhile: the epoch of a dataset that both look at is left to that one."""
         self._loader = loader
         self._seed = seed
-        others = [] if beside is None else _innermost(getattr(beside, "dataset", None))
-        own = _innermost(getattr(loader, "dataset", None))
+        others = [] if beside is None else innermost_datasets(getattr(beside, "dataset", None))
+        own = innermost_datasets(getattr(loader, "dataset", None))
         self._datasets = [dataset for dataset in own if not any(dataset is other for other in others)]
         self._remaining = _BatchList()
         self._rebuilt = _rebuild(loader, self._remaining) if _can_be_rebuilt(loader) else None
@@ -134,15 +135,6 @@ class _BatchList:
 
     def __len__(self) -> int:
         return len(self.batches)
-
-
-def _innermost(dataset: Any) -> list[Any]:
-    """The datasets inside Subset and ConcatDataset, or the dataset itself."""
-    if isinstance(dataset, Subset):
-        return _innermost(dataset.dataset)
-    if isinstance(dataset, ConcatDataset):
-        return [inner for part in dataset.datasets for inner in _innermost(part)]
-    return [] if dataset is None else [dataset]
 
 
 def _own_generator(loader: Any) -> torch.Generator | None:

@@ -31,6 +31,7 @@ from systems.pixel_llm.checkpoint_folder import (
     write_manifest,
 )
 from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.folder_writer import folder_writer
 from systems.pixel_llm.training.checkpoint_contents import (
     prepare_model,
     prepare_optimizer,
@@ -119,14 +120,14 @@ class CheckpointManager:
         try:
             clear_leftovers(folder)
             sequence = scan_checkpoints(folder).last_sequence + 1
-            with durable_folder(folder, checkpoint_name) as working:
-                write_model(model, working)
+            with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
+                write_model(model, writer)
                 if average is not None:
-                    write_average(average, working)
-                write_training_state(working, model, optimizer, training_state=training_state)
+                    write_average(average, writer)
+                write_training_state(writer, model, optimizer, training_state=training_state)
                 write_manifest(
                     working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
-                    metric_name=metric_name, metric_mode=self.metric_mode,
+                    metric_name=metric_name, metric_mode=self.metric_mode, digests=writer.digests,
                 )  # fmt: skip
         except (OSError, SafetensorError) as error:
             raise CheckpointError(

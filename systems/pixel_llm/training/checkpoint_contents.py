@@ -16,11 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
 from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.folder_writer import FolderWriter
+from systems.pixel_llm.tensor_bytes import sources_of
+from systems.pixel_llm.tensor_file import write_tensors
 from systems.pixel_llm.training.group_layout import laid_out_anew
 from systems.pixel_llm.training.state_codec import decode_state, encode_state
 
@@ -50,6 +52,14 @@ class FolderModel(Protocol):
         """Check that `folder` fits this model, then take its weights in place; parameters stay the same objects."""
 
 
+@runtime_checkable
+class StreamedModel(FolderModel, Protocol):
+    """One that can write the same files through a writer, which hashes them on the way."""
+
+    def write_files(self, writer: FolderWriter) -> object:
+        """Write all files."""
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside torch.compile's and data-parallel wrappers: those with one child, so named, and nothing else."""
     children = dict(model.named_children())
@@ -62,15 +72,18 @@ def unwrapped(model: nn.Module) -> nn.Module:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_model(model: nn.Module, folder: Path) -> None:
-    """Write the files of `model`, which is unwrapped, into `folder`.
+def write_model(model: nn.Module, writer: FolderWriter) -> None:
+    """Write the files of `model`, which is unwrapped.
 
     Raises:
         CheckpointError: its state dict holds something else than dense tensors of a common dtype.
         OSError, SafetensorError: the disk is full or failing.
     """
+    if isinstance(model, StreamedModel):
+        model.write_files(writer)
+        return
     if isinstance(model, FolderModel):
-        model.save_pretrained(folder)
+        model.save_pretrained(writer.folder)
         return
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -87,26 +100,30 @@ def write_model(model: nn.Module, folder: Path) -> None:
             tensors[name] = value
         else:
             aliases[name] = first_name
-    _write_tensors(folder / MODEL_FILE, tensors, metadata={_ALIASES: json.dumps(aliases)} if aliases else {})
+    _write_tensors(writer, MODEL_FILE, tensors, metadata={_ALIASES: json.dumps(aliases)} if aliases else {})
 
 
-def write_average(average: Mapping[str, Tensor], folder: Path) -> None:
-    """Write averaged weights, by the names of the parameters, into `folder`.
+def write_average(average: Mapping[str, Tensor], writer: FolderWriter) -> None:
+    """Write averaged weights, by the names of the parameters.
 
     Raises:
-        OSError, SafetensorError: the disk is full or failing.
+        OSError: the disk is full or failing.
     """
-    _write_tensors(folder / AVERAGE_FILE, average, metadata={})
+    _write_tensors(writer, AVERAGE_FILE, average, metadata={})
 
 
 def write_training_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, *, training_state: dict[str, Any] | None
+    writer: FolderWriter,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    training_state: dict[str, Any] | None,
 ) -> None:
     """Write `training_state.json` and, where there is an optimizer, `optimizer.safetensors`.
 
     Raises:
         CheckpointError: a value cannot be saved; the message names its place.
-        OSError, SafetensorError: the disk is full or failing.
+        OSError: the disk is full or failing.
     """
     tree, tensors = encode_state(training_state, where="training_state")
     if tensors:
@@ -114,28 +131,24 @@ def write_training_state(
     content = {"training_state": tree, "optimizer": None}
     if optimizer is not None:
         optimizer_tree, tensors = encode_state(optimizer.state_dict(), where="optimizer")
-        _write_tensors(folder / OPTIMIZER_FILE, tensors, metadata={})
+        _write_tensors(writer, OPTIMIZER_FILE, tensors, metadata={})
         content["optimizer"] = {
             "class": type(optimizer).__name__,
             "parameters": _describe_parameters(optimizer, model),
             "state": optimizer_tree,
         }
-    (folder / TRAINING_STATE_FILE).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    writer.write(TRAINING_STATE_FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str]) -> None:
-    # The format wants each tensor contiguous in memory of its own; views into a shared one are copied.
-    ready, seen = {}, set()
-    for name, tensor in tensors.items():
-        ready[name] = tensor.detach().contiguous()
-        storage = ready[name].untyped_storage().data_ptr()
-        if storage in seen:
-            ready[name] = ready[name].clone()
-        seen.add(storage)
+def _write_tensors(
+    writer: FolderWriter, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]
+) -> None:
     try:
-        save_file(ready, path, metadata={"format": "pt", **metadata})
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path.name} cannot hold tensors of this kind: {error}. Use a common dtype.") from error
+        sources = sources_of(tensors)
+    except KeyError as error:
+        raise CheckpointError(f"{name} cannot hold tensors of {error}. Use a common dtype.") from error
+    with writer.file(name) as file:
+        write_tensors(file, sources, metadata={"format": "pt", **metadata})
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

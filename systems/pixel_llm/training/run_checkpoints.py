@@ -1,6 +1,8 @@
 """The checkpoints of one run: what goes into each besides the weights, what it is judged by, and going on from one."""
 
 import logging
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch import nn
 
 from systems.pixel_llm.errors import PixelLLMError
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.fingerprint import RunFingerprint, told_differences
 from systems.pixel_llm.training.judging import Judging
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import TrainState
@@ -33,6 +36,8 @@ class RunCheckpoints:
         scaler: of the loss in fp16.
         judging: what checkpoints are judged by.
         seed: of the run.
+        fingerprint: gives that of the run's data and settings; called once, when it is needed, as it goes over all
+            names and captions.
     """
 
     def __init__(
@@ -47,11 +52,12 @@ class RunCheckpoints:
         scaler: torch.amp.GradScaler | None,
         judging: Judging,
         seed: int,
+        fingerprint: Callable[[], RunFingerprint],
     ) -> None:
         self.manager = manager
         self._model, self._optimizer, self._recorder = model, optimizer, recorder
         self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
-        self._judging, self._seed = judging, seed
+        self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
         self._saved_place = self._place
 
     @property
@@ -122,6 +128,9 @@ class RunCheckpoints:
                     "seed=%d differs from the checkpoint's seed=%d: the order of pictures changes from here on.",
                     self._seed, saved["seed"],
                 )  # fmt: skip
+            if (record := saved.get("fingerprint")) is not None:  # older checkpoints have none
+                for difference in told_differences(RunFingerprint.from_dict(record), self._fingerprint()):
+                    logger.warning("%s", difference)
         self._averaging.resume(info["average"], num_updates=(saved or {}).get("num_averaged") or 0)
         if self._scaler is not None and (scaling := (saved or {}).get("scaler")) is not None:
             self._scaler.load_state_dict(scaling)
@@ -144,6 +153,7 @@ class RunCheckpoints:
             training_state={
                 "state": recorder.state.to_dict(),
                 "seed": self._seed,
+                "fingerprint": self._fingerprint().to_dict(),
                 "scaler": None if self._scaler is None else self._scaler.state_dict(),
                 "num_averaged": None if average is None else average.num_updates,
                 **self._scheduler.for_checkpoint(),

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.fetching import Fetching
+from systems.pixel_llm.training.fingerprint import run_fingerprint
 from systems.pixel_llm.training.freezing import freeze, hold_still
 from systems.pixel_llm.training.interruption import deferred_interrupt
 from systems.pixel_llm.training.judging import Judging, Scorer
@@ -186,6 +188,10 @@ class Trainer:
             manager, self.model, self.optimizer,
             recorder=self._recorder, averaging=self._averaging, scheduler=self._scheduler,
             scaler=self._stepping.scaler, judging=self.judging, seed=self.options.seed,
+            fingerprint=partial(
+                run_fingerprint, train_loader, val_loader, self.options,
+                config=self._captioner.config, precision=self.precision, schedule=self.schedule,
+            ),
         )  # fmt: skip
         self._is_prepared = False
         self._is_stop_requested = False
