@@ -45,7 +45,7 @@ from systems.pixel_llm.evaluation.validation_scorer import ValidationScorer
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
-from systems.pixel_llm.training import Trainer
+from systems.pixel_llm.training import Trainer, find_batch_size
 from systems.pixel_llm.training.options import TrainingOptions
 
 __all__ = ["run"]
@@ -71,12 +71,16 @@ def run(command: TrainCommand) -> int:
     torch.manual_seed(command.training.seed)
     model = make_model(command, may_start_elsewhere=not has_checkpoint)
     command = replace(command, model=model.config)
+    if has_checkpoint:
+        command = with_recorded_batch_size(command, folder)
     bad_pictures = BadPictureList(
         folder.bad_pictures,
         num_pictures=len(sides.train) + len(sides.validation),
         max_share=command.dataset.max_bad_share,
     )
     trainer = make_trainer(command, model, folder, sides, bad_pictures, device=device)
+    # As a number, where it was to be found: a resumed run takes the same.
+    command = replace(command, dataset=replace(command.dataset, batch_size=trainer.train_loader.batch_size))
     make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
     if has_checkpoint:
         info = trainer.resume()
@@ -164,6 +168,15 @@ def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
         logger.warning(
             "This run was started on %s; from here on it trains on %s.", spelled(data), spelled(command.data)
         )
+
+
+def with_recorded_batch_size(command: TrainCommand, folder: RunFolder) -> TrainCommand:
+    """The batch size that the run was begun with, in the place of "auto": another one would be another order."""
+    recorded = read_settings(folder.options).get("batch_size") if folder.options.is_file() else None
+    if command.dataset.batch_size != "auto" or recorded is None:
+        return command
+    logger.info("batch_size auto: %s, as found when the run was begun.", recorded)
+    return replace(command, dataset=replace(command.dataset, batch_size=recorded))
 
 
 def spelled(folders: Sequence[Path]) -> str:
@@ -273,8 +286,13 @@ def make_trainer(
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
     timeout = command.dataset.worker_timeout_seconds
+    train_set = make_dataset(sides.train, first=0, augment=command.dataset.augment)
+    if batch_size == "auto":
+        batch_size = find_batch_size(
+            model, train_set, device=device, weights=sides.train_weights, options=command.training
+        )
     train_loader = make_loader(
-        make_dataset(sides.train, first=0, augment=command.dataset.augment),
+        train_set,
         batch_size=batch_size,
         shuffle=True,
         num_workers=num_workers,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from systems.pixel_llm.errors import ConfigError, nearest_name_hint
-from systems.pixel_llm.settings import Accepts, Count, check_settings
+from systems.pixel_llm.settings import Accepts, check_settings
 
 __all__ = [
     "DEFAULT_AUGMENT",
@@ -88,8 +88,9 @@ class DataOptions(MixOptions):
 
     val_manifest: Path | None = None
     """File of the names and captions of the pictures to validate on."""
-    batch_size: Count = 32
-    """Pictures a training step."""
+    batch_size: Annotated[int | Literal["auto"], Accepts(at_least=1)] = 32
+    """Pictures a training step. auto: the largest number that fits into memory, found before the first step on the
+    batch that would take most of it; at most 64 on a processor, and no more than leaves 32 steps an epoch or is 8."""
     num_workers: Annotated[int, Accepts(at_least=0)] | None = None
     """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring, for half a second."""
     worker_timeout_seconds: Annotated[float, Accepts(at_least=0)] = WORKER_TIMEOUT_SECONDS

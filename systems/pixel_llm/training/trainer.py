@@ -26,6 +26,7 @@ from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.callbacks import Callback
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.compilation import check_compiler, padding_for
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.fetching import Fetching
@@ -129,6 +130,9 @@ class Trainer:
         if self.options.gradient_checkpointing:  # else as the model has it
             self._captioner.gradient_checkpointing = True
         self.device = choose_device(device, model)
+        if self.options.compile:
+            check_compiler(self.device)
+            self._captioner.compile_blocks(deterministic=self.options.deterministic)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.loss_fn = loss_of_training(
@@ -153,7 +157,7 @@ class Trainer:
         optimizer_step = OptimizerStep(
             model, self.optimizer, self.loss_fn,
             device=self.device, precision=self.precision, max_grad_norm=self.options.max_grad_norm,
-            seed=self.options.seed,
+            seed=self.options.seed, pad=padding_for(self._captioner, train_loader),
         )  # fmt: skip
         self._averaging = Averaging(self._captioner, decay=self.options.ema_decay)
         self.checkpoint_interval = checkpoint_interval
