@@ -244,3 +244,10 @@ def test_the_presets_that_help_of_inspect_tells_are_those_of_train():
 )
 def test_what_a_record_says_is_told_in_flags(message, told):
     assert in_flags(message, ["seed", "do_sample", "freeze", "top_k"]) == told
+
+
+def test_a_switch_that_a_resumed_run_has_on_may_be_given_again_or_turned_off(tmp_path):
+    (tmp_path / "options.toml").write_text('preset = "tiny"\ncache = true\n', encoding="utf-8")
+    for flags, expected in (([], True), (["--cache"], True), (["--no-cache"], False)):
+        command = parse_train(["pictures", "--out", str(tmp_path), "--resume", *flags])
+        assert command.dataset.cache is expected

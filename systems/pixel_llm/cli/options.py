@@ -251,7 +251,7 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
         # Beside --help nothing else is looked at: with DATA given too, tyro would leave it out of the usage line.
         ["--help"] if early.is_help else folders_first(arguments, TrainCommand),
         default=command,
-        config=(OmitArgPrefixes, FlagCreatePairsOff),
+        config=(OmitArgPrefixes,),  # a switch that a resumed run has on may be given again, or turned off
     )
 
 
