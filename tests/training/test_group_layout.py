@@ -88,4 +88,5 @@ def test_a_shape_that_does_not_fit_is_still_found(tmp_path: Any, tiny_model: Any
     wider = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 2), "b": torch.nn.Linear(2, 2)})
     live = make_optimizer(wider, learning_rate=0.01, weight_decay=0.1, learning_rates={"a": 0.1})
     with pytest.raises(CheckpointError, match=r"is a\.weight \[2, 3\] there and a\.weight \[2, 4\] here"):
-        prepare_optimizer(live, wider, path, read_training_state(path)[1])
+        reader = open_folder(path)
+            prepare_optimizer(live, wider, reader, read_training_state(reader)[1])
