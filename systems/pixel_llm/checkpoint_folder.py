@@ -283,10 +283,12 @@ def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
 
     Raises:
         ConfigError: `name` is not a plain folder name.
-        CheckpointError: there is none; the message names those that there are.
+        CheckpointError: there is none, or a link; the message names those that there are.
     """
     check_checkpoint_name(name)
     for path in (checkpoint_dir / name, checkpoint_dir / (OLD_PREFIX + name)):
+        if path.is_symlink():
+            raise CheckpointError(f"{path} is a link. Name the checkpoint that it leads to, in its own folder.")
         if is_checkpoint_folder(path):
             return path
     known = [each for each, _ in _checkpoint_folders(checkpoint_dir)]

@@ -40,6 +40,7 @@ _MAX_DIMENSIONS = 16
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _METADATA = "__metadata__"
+_ZIP, _PICKLE, _PICKLE_END = b"PK\x03\x04", b"\x80", b"."
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def parse_header(content: memoryview, *, size: int, path: Path) -> TensorHeader:
         return _parse(content, size)
     except (ValueError, RecursionError) as error:
         what = "its header is nested too deeply" if isinstance(error, RecursionError) else error
+        if content[: len(_ZIP)] == _ZIP or (content[:1] == _PICKLE and content[-1:] == _PICKLE_END):
+            what = "it is a pickle, as torch.save writes them; none is opened here, since it can run code"
         raise CheckpointError(
             f"{path}: no sound file of tensors in the safetensors format ({what}). Choose another, and do not trust "
             "where this one came from."
