@@ -138,6 +138,12 @@ def read_by_the_package(path):
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
+WORDS = (
+    b'0 1 2 4 8 24 2147483648 9223372036854775808 18446744073709551616 "F32" "F16" "I32" "U8" "BOOL" "a" "shape" '
+    b"-0 1e1 3.0 null true [] {}"
+).split()
+
+
 def spelled_otherwise(content, length, generator):
     """The same header in another order, with other spaces and escapes, where it still is one."""
     try:
@@ -173,11 +179,7 @@ def mutated(generator, seeds):
             spans = [each.span() for each in re.finditer(rb'\d+|"[^"]*"', text)]
             if spans:
                 begin, end = generator.choice(spans)
-                word = generator.choice(
-                    [*(str(n).encode() for n in (0, 1, 2, 4, 8, 24, 2**31, 2**63, 2**64)), b'"F32"', b'"F16"', b'"I32"']
-                    + [b'"U8"', b'"BOOL"', b'"a"', b'"shape"', b"-0", b"1e1", b"null", b"true", b"[]", b"{}", b"3.0"]
-                )
-                text = text[:begin] + word + text[end:]
+                text = text[:begin] + generator.choice(WORDS) + text[end:]
                 content = bytearray(len(text).to_bytes(8, "little") + text + content[length:])
     return bytes(content)
 
@@ -204,7 +206,7 @@ def compare_with_the_package(folder, generator, rounds):
         path.write_bytes(mutated(generator, kinds))
         try:
             wanted = read_by_the_package(path)
-        except (SafetensorError, OSError, ValueError):
+        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError):  # torch refuses some of their shapes
             wanted = None
         theirs += wanted is not None
         try:
@@ -230,10 +232,10 @@ def test_what_we_accept_the_package_reads_equally(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_we_accept_the_package_reads_equally_100_000_times(tmp_path):
-    ours, theirs = compare_with_the_package(tmp_path, random.Random(99), 100_000)
-    print(f"100000 files: {ours} accepted here, {theirs} by safetensors, none read otherwise")
-    assert 5_000 < ours <= theirs
+def test_what_we_accept_the_package_reads_equally_20_000_times(tmp_path):
+    ours, theirs = compare_with_the_package(tmp_path, random.Random(99), 20_000)
+    print(f"20000 files: {ours} accepted here, {theirs} by safetensors, none read otherwise")
+    assert 2_000 < ours <= theirs
 
 
 def test_what_is_written_can_be_read(tmp_path, monkeypatch):

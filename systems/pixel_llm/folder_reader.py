@@ -31,6 +31,7 @@ class FolderReader:
         self.folder = folder
         self._entries = entries
         self._contents: dict[str, memoryview] = {}
+        self._headers: dict[str, TensorHeader] = {}
 
     def holds(self, name: str) -> bool:
         """Whether there is a file of this name."""
@@ -71,22 +72,27 @@ class FolderReader:
         Raises:
             CheckpointError: it is missing, or no sound file of tensors.
         """
-        path = self.folder / name
+        if name in self._headers:
+            return self._headers[name]
         if name in self._contents:
-            return self.header_of(self._contents[name], name)
+            self._headers[name] = self._header_of(self._contents[name], name)
+            return self._headers[name]
+        path = self.folder / name
         try:
             self._entry(name)
             return read_header(path)
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    def header_of(self, content: memoryview, name: str) -> TensorHeader:
-        """The header of a file of tensors that was read.
+    def tensor_file(self, name: str) -> tuple[TensorHeader, memoryview]:
+        """The header and the whole content of a file of tensors, one as good as the other; content as `content` gives.
 
         Raises:
-            CheckpointError: it is no sound file of tensors.
+            CheckpointError: it is missing, damaged, or no sound file of tensors.
         """
-        return parse_header(content, size=len(content), path=self.folder / name)
+        header = self.header(name)  # before memory is taken
+        content = self.content(name)
+        return (header if name in self._headers else self._header_of(content, name)), content
 
     def content(self, name: str) -> memoryview:
         """All of a file, in memory that can be written to and is held by whoever holds the result.
@@ -103,13 +109,16 @@ class FolderReader:
             with open_plain(path) as file:
                 content = new_memory(os.fstat(file.fileno()).st_size)
                 rest = content
-                while len(rest) and (num_read := file.readinto(rest)):  # type: ignore[attr-defined]  # it is raw
+                while len(rest) and (num_read := file.readinto(rest)):
                     rest = rest[num_read:]
         except (OSError, MemoryError) as error:
             raise _unreadable(path, error) from error
         if len(rest):
             raise CheckpointError(f"{path}: it became shorter while it was read. Try again.")
         return content
+
+    def _header_of(self, content: memoryview, name: str) -> TensorHeader:
+        return parse_header(content, size=len(content), path=self.folder / name)
 
     def _entry(self, name: str) -> FileEntry:
         if self._entries is None:

@@ -6,8 +6,8 @@ Layer 1, no torch.
 
 import os
 import stat
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from systems.pixel_llm.errors import CheckpointError
 
@@ -27,7 +27,7 @@ def plain_size(path: Path) -> int:
     return _checked_size(path, path.lstat())
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> FileIO:
     """`path`, unbuffered, for reading.
 
     Raises:
@@ -35,7 +35,7 @@ def open_plain(path: Path) -> BinaryIO:
         OSError: it is missing or cannot be opened.
     """
     plain_size(path)
-    file = os.fdopen(os.open(path, _FLAGS), "rb", buffering=0)
+    file = FileIO(os.open(path, _FLAGS), "rb")
     try:
         _checked_size(path, os.fstat(file.fileno()))  # it may have been put in place of the other a moment ago
     except BaseException:

@@ -10,6 +10,7 @@ import hashlib
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from systems.pixel_llm.plain_files import open_plain, plain_size
 __all__ = ["FileEntry", "compare_files", "new_memory", "read_files"]
 
 FileEntry = Mapping[str, Any]
-"""What a manifest says of a file: `size` in bytes, and `sha256`, a list of one a block or, in version 1, of the whole."""
+"""What a manifest says of a file: `size` in bytes; `sha256`, a list of one a block or, in version 1, of the whole."""
 
 
 def compare_files(folder: Path, entries: Mapping[str, FileEntry], *, deep: bool) -> None:
@@ -35,9 +36,7 @@ def compare_files(folder: Path, entries: Mapping[str, FileEntry], *, deep: bool)
         read_files(folder, entries, keep=lambda name: False)
 
 
-def read_files(
-    folder: Path, entries: Mapping[str, FileEntry], *, keep: Callable[[str], bool]
-) -> dict[str, memoryview]:
+def read_files(folder: Path, entries: Mapping[str, FileEntry], *, keep: Callable[[str], bool]) -> dict[str, memoryview]:
     """Compare every byte of files of `folder` with their entries, and give the content of those to `keep`.
 
     Returns:
@@ -77,10 +76,8 @@ def new_memory(size: int) -> memoryview:
         return memoryview(mmap.mmap(-1, size))
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):  # then a page is 2 MiB where it can be, and few have to be asked for
-        try:
+        with suppress(OSError):  # a kernel built without them
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel built without them
-            pass
     return memoryview(memory)
 
 

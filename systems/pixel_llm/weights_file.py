@@ -83,9 +83,8 @@ def read_weights(reader: FolderReader, name: str, *, device: torch.device | None
     Raises:
         CheckpointError: it is missing, damaged, or no sound file of tensors.
     """
-    reader.header(name)  # before memory is taken
-    content = reader.content(name)
-    return tensors_in(content, reader.header_of(content, name), device=device)
+    header, content = reader.tensor_file(name)
+    return tensors_in(content, header, device=device)
 
 
 def warn_of_left(left: Mapping[str, str], path: Path) -> None:

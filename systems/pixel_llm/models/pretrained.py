@@ -110,7 +110,8 @@ def read_config(reader: FolderReader) -> PixelLLMConfig:
     path = reader.folder / CONFIG_FILE
     if not reader.holds(CONFIG_FILE):
         raise CheckpointError(
-            f"{reader.folder} holds no model: there is no {CONFIG_FILE}. Name a checkpoint folder, or a file of weights."
+            f"{reader.folder} holds no model: there is no {CONFIG_FILE}. Name a checkpoint's folder, or the file of "
+            "weights alone."
         )
     text = reader.text(CONFIG_FILE, max_bytes=MAX_CONFIG_BYTES, what="model config")
     try:
@@ -163,7 +164,8 @@ def _adopt(
     if EMBEDDING_NAME in wrong:
         left[TOKENIZER_FILE] = "the embedding table of its tokens does not fit"
     else:
-        model.resize_embeddings(len(weights[EMBEDDING_NAME]))
+        if (rows := len(weights[EMBEDDING_NAME])) != model.num_embeddings:  # else the table would be copied once more
+            model.resize_embeddings(rows)
         model.tokenizer = tokenizer
     if PREPROCESSING_FILE not in left:
         model.preprocessing = preprocessing

@@ -1,9 +1,9 @@
 """What the files of a checkpoint hold: a model's and an optimizer's tensors in, the same model and optimizer out.
 
-`write_model` and `write_training_state` fill a folder. `prepare_model` and `prepare_optimizer` take from one: they check
-everything against the live objects first and change nothing, and give back the action that then applies it. A model
-that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the state
-dict is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
+`write_model` and `write_training_state` fill a folder. `prepare_model` and `prepare_optimizer` take from one: they
+check everything against the live objects first and change nothing, and give back the action that then applies it. A
+model that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the
+state dict is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
 
 An optimizer's state is stored by position, so the names and shapes of its parameters are stored with it and compared;
 where groups have names, the state follows them to other positions (`group_layout.py`).
