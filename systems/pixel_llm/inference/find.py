@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from systems.pixel_llm import checkpoint_folder
-from systems.pixel_llm.checkpoint_folder import best_record, latest_record, list_checkpoints
+from systems.pixel_llm.checkpoint_folder import list_checkpoints
+from systems.pixel_llm.checkpoint_ranking import best_record, latest_record
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models.pretrained import CONFIG_FILE
 

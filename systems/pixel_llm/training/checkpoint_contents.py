@@ -10,6 +10,7 @@ where groups have names, the state follows them to other positions (`group_layou
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -30,6 +31,8 @@ __all__ = [
     "FolderModel", "prepare_model", "prepare_optimizer", "read_average", "read_training_state", "unwrapped",
     "write_average", "write_model", "write_training_state",
 ]  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 _ALIASES = "aliases"
 # How a step is computed, not what: these stay as the live optimizer was made.
@@ -271,7 +274,7 @@ def prepare_optimizer(
     Args:
         optimizer: over parameters of `model`; its implementation options (fused, foreach) stay as they are.
         model: unwrapped.
-        folder: the checkpoint.
+        folder: the checkpoint. Where its optimizer has no state left, the live one begins afresh, with a warning.
         saved: what `read_training_state` tells of the optimizer.
 
     Raises:
@@ -284,7 +287,7 @@ def prepare_optimizer(
     path = folder / OPTIMIZER_FILE
     try:
         # Copied, since what was read is still a view of the file, which may be pruned or replaced while this trains.
-        tensors = {name: tensor.clone() for name, tensor in _read_tensors(path, None).items()}
+        tensors = {name: tensor.clone() for name, tensor in _read_tensors(path, None).items()} if path.exists() else {}
         state, found = laid_out_anew(
             decode_state(saved["state"], tensors), saved["parameters"],
             optimizer=optimizer, expected=_describe_parameters(optimizer, model),
@@ -298,6 +301,11 @@ def prepare_optimizer(
             f"{path} does not fit: {problem}. Build model and optimizer as they were saved, or pass optimizer=None "
             "to load the weights alone."
         )
+    if not path.exists():
+        logger.warning(
+            "%s has weights alone (save_optimizer='latest'): the optimizer begins afresh, with its learning rates but "
+            "without momentum.", folder,
+        )  # fmt: skip
     return lambda: _load_optimizer(optimizer, state, path)
 
 
