@@ -21,7 +21,13 @@ __all__ = [
     "prune", "reasons_to_keep",
 ]  # fmt: skip
 
-BEST, NEWEST, RECENT, RESUMED_FROM, KEEP = "best", "newest", "recent", "resumed from", "saved to be kept"
+BEST, NEWEST, RECENT, RESUMED_FROM, KEEP = (
+    "among the best",
+    "among the newest",
+    "recent",
+    "resumed from",
+    "saved to be kept",
+)
 COPY, OTHER_RUN = "copied by hand", "of another run"
 
 NUM_NEWEST_KEPT = 2

@@ -47,6 +47,7 @@ WITHOUT_TORCH = [
     "evaluation/optional_scores.py",
     *[f"evaluation/{name}.py" for name in ("card_scores", "data_record", "markdown", "model_card", "run_facts")],
     *[f"cli/{name}.py" for name in ("main", "options", "caption_options", "evaluate_options", "report_options")],
+    *[f"cli/{name}.py" for name in ("checkpoints", "checkpoints_options", "checkpoints_table")],
     *["cli/inspect.py", "cli/split.py", "data/inspection.py", "data/split.py"],
 ]
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}

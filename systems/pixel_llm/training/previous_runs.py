@@ -11,7 +11,7 @@ from systems.pixel_llm.checkpoint_folder import checkpoint_folders, is_checkpoin
 from systems.pixel_llm.errors import CheckpointError
 from systems.pixel_llm.whole_folder import move_folders
 
-__all__ = ["set_aside"]
+__all__ = ["previous_runs", "set_aside"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,13 @@ def set_aside(checkpoint_dir: Path) -> None:
             "%s held %d checkpoints of an earlier run, and this one begins anew: they are in %s now. To go on with a "
             "run instead, resume it.", checkpoint_dir, len(folders), target,
         )  # fmt: skip
+
+
+def previous_runs(checkpoint_dir: Path) -> list[Path]:
+    """The folders of checkpoints of earlier runs, by name."""
+    parents = sorted(checkpoint_dir.glob(f"{PREVIOUS_FOLDER}*"))
+    found = [folder for parent in parents if not is_checkpoint_folder(parent) for folder in sorted(parent.glob("*"))]
+    return [folder for folder in found if folder.is_dir() and not folder.is_symlink() and checkpoint_folders(folder)]
 
 
 def _run_of(path: Path) -> tuple[str, int]:
