@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.checkpoint_folder import CheckpointRecord
-from systems.pixel_llm.checkpoint_retention import Reasons
+from systems.pixel_llm.checkpoint_retention import BEST, NEWEST, Reasons
 from systems.pixel_llm.cli.lines import escaped
 
 __all__ = ["CheckpointList", "print_json", "print_table"]
@@ -65,7 +65,10 @@ def print_json(found: CheckpointList, *, removed: Sequence[CheckpointRecord]) ->
 
 def _row(record: CheckpointRecord, found: CheckpointList) -> tuple[str, ...]:
     metric = "-" if record.metric is None else f"{record.metric:.4f} {record.metric_name or ''}".rstrip()
-    marks = [mark for mark, name in (("best", found.best), ("latest", found.latest)) if record.name == name]
+    kept = list(found.reasons[record.name])
+    for mark, name, reason in (("latest", found.latest, NEWEST), ("best", found.best, BEST)):
+        if record.name == name:
+            kept = [mark, *(each for each in kept if each != reason)]
     return (
         escaped(record.name),
         str(record.epoch),
@@ -74,7 +77,7 @@ def _row(record: CheckpointRecord, found: CheckpointList) -> tuple[str, ...]:
         _size(record.num_bytes),
         "weights, optimizer" if record.has_optimizer else "weights",
         "every byte" if found.is_every_byte_read else "sizes",
-        ", ".join(dict.fromkeys([*marks, *found.reasons[record.name]])) or "(not kept by the next save)",
+        ", ".join(kept) or "(not kept by the next save)",
     )
 
 
