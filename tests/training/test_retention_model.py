@@ -19,7 +19,9 @@ from tests.training.retention_model import Twins
 
 IN_MEMORY = Path("/dev/shm")
 INDEX = st.integers(0, 9)
-METRIC = st.one_of(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), st.none(), st.sampled_from([float("nan"), -float("inf")]))
+METRIC = st.one_of(
+    st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), st.none(), st.sampled_from([float("nan"), -float("inf")])
+)
 SAVE = st.tuples(st.just("save"), METRIC, st.sampled_from([False, False, False, True]))
 OPERATION = st.one_of(
     *5 * [SAVE],
