@@ -104,7 +104,9 @@ def told_values(hint: Any, *, none: str = "None") -> str:
     if len(kinds) == 1 and get_origin(kinds[0]) is Literal:
         choices = [*map(repr, get_args(kinds[0])), *([none] if can_be_none else [])]
         return f"one of {', '.join(choices)}"
-    told = " ".join(filter(None, [limits.form or " or ".join(_KINDS[kind] for kind in kinds), limits.told_range]))
+    words = [repr(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    form = limits.form or " or ".join(_KINDS[kind] for kind in kinds if get_origin(kind) is not Literal)
+    told = " or ".join([" ".join(filter(None, [form, limits.told_range])), *words])
     return f"{told}, or {none}" if can_be_none else told
 
 

@@ -139,7 +139,7 @@ def test_underscores_and_equals_signs_are_understood():
     ("words", "wanted"),
     [
         (["--epochs", "x"], "--epochs: expected a whole number or none, not 'x'"),
-        (["--batch-size", "1.5"], "--batch-size: expected a whole number, not '1.5'"),
+        (["--batch-size", "1.5"], "--batch-size: expected a whole number or auto, not '1.5'"),
         (["--learning-rate", "fast"], "--learning-rate: expected a number, not 'fast'"),
         (["--image-size", "2x"], "expected a side such as 112, or HEIGHTxWIDTH such as 96x128, not '2x'"),
         (["--image-size", "50"], "--image-size=50 is not a multiple of --patch-size=16"),

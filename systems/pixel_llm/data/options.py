@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from systems.pixel_llm.errors import ConfigError, nearest_name_hint
-from systems.pixel_llm.settings import Accepts, Count, check_settings
+from systems.pixel_llm.settings import Accepts, check_settings
 
 __all__ = [
     "DEFAULT_AUGMENT",
     "MAX_WEIGHT",
+    "WORKER_TIMEOUT_SECONDS",
     "BadSamplePolicy",
     "CaptionChoice",
     "DataOptions",
@@ -31,6 +32,8 @@ DEFAULT_AUGMENT = "crop,color"
 FORM_OF_AUGMENT = f"some of {', '.join(AUGMENTATION_STEPS)} with commas between them, as in {DEFAULT_AUGMENT}, or none"
 MAX_WEIGHT = 1_000.0
 """How often a picture may come in an epoch; beyond, it is more likely a mistake."""
+WORKER_TIMEOUT_SECONDS = 300.0
+"""Longer than any picture takes, and than a network disk needs to come back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +88,14 @@ class DataOptions(MixOptions):
 
     val_manifest: Path | None = None
     """File of the names and captions of the pictures to validate on."""
-    batch_size: Count = 32
-    """Pictures a training step."""
+    batch_size: Annotated[int | Literal["auto"], Accepts(at_least=1)] = 32
+    """Pictures a training step. auto: the largest number that fits into memory, found before the first step on the
+    batch that would take most of it; at most 64 on a processor, and no more than leaves 32 steps an epoch or is 8."""
     num_workers: Annotated[int, Accepts(at_least=0)] | None = None
     """Threads that decode pictures (0: none but the main one). Left out: chosen by measuring, for half a second."""
+    worker_timeout_seconds: Annotated[float, Accepts(at_least=0)] = WORKER_TIMEOUT_SECONDS
+    """Stop, and name the pictures, where those threads have read none for so long: a disk that no longer answers. 0
+    waits for ever."""
     cache: bool = False
     """Keep decoded pictures in a file in the folder PIXEL_LLM_CACHE (~/.cache/pixel-llm), where later epochs and runs
     find them. Without this they are kept in memory, up to 1 GiB for training and as much for validation."""

@@ -80,6 +80,10 @@ class TrainingOptions:
     gradient_checkpointing: bool = False
     """Compute each block of the model a second time in the backward pass instead of keeping it: far less memory, so a
     larger batch or model, for one more forward pass a step. The result is the same to the bit."""
+    compile: bool = False
+    """Train by compiled code (torch.compile): faster steps, after some seconds to minutes of compiling at the start and
+    whenever a batch has a new shape, of which there is a handful. Pays in long runs, and on GPUs above all; needs a C++
+    compiler."""
     seed: Annotated[int, Accepts(at_least=0)] = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
     deterministic: bool = False

@@ -1,13 +1,13 @@
 """The checkpoints of one run: what goes into each besides the weights, what it is judged by, and going on from one."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from systems.pixel_llm.errors import PixelLLMError
 from systems.pixel_llm.training.checkpoint import CheckpointManager
@@ -58,23 +58,31 @@ class RunCheckpoints:
         self._model, self._optimizer, self._recorder = model, optimizer, recorder
         self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
         self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
-        self._saved_step = 0
+        self._saved_place = self._place
         self._is_begun = False
 
     @property
     def is_saved(self) -> bool:
-        """Whether a checkpoint of the run's own holds the very step that it is at."""
-        return self._recorder.state.step == self._saved_step
+        """Whether a checkpoint of the run's own holds all that there is to it now."""
+        return self._place == self._saved_place
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        """Steps, complete epochs, validations: after an epoch's last step come its end and its validation, which what
+        was saved at that step does not have.
+        """
+        state = self._recorder.state
+        return state.step, state.epoch, len(state.history["val_losses"])
 
     def save(self, name: str, *, train_loss: float | None = None) -> Path:
         """Save one with the run's metric, where that was measured at this step.
 
         Raises:
             CheckpointError: it could not be written.
-            TrainingError: a weight is no number; nothing was written.
+            TrainingError: a weight, an average or a number of the optimizer is not finite; nothing was written.
         """
         path = self._save(name, metric=self._metric(train_loss), keep=False)
-        self._saved_step = self._recorder.state.step
+        self._saved_place = self._place
         return path
 
     def save_between(self, name: str) -> Path:
@@ -128,14 +136,20 @@ class RunCheckpoints:
         self._averaging.resume(info["average"], num_updates=(saved or {}).get("num_averaged") or 0)
         if self._scaler is not None and (scaling := (saved or {}).get("scaler")) is not None:
             self._scaler.load_state_dict(scaling)
-        self._saved_step = self._recorder.state.step
+        self._saved_place = self._place
         return info
 
     def _save(self, name: str, *, metric: float | None, keep: bool) -> Path:
         recorder, average = self._recorder, self._averaging.average
         recorder.read_losses()
-        if not all(bool(parameter.isfinite().all()) for parameter in self._model.parameters()):
-            raise recorder.divergence("A weight became infinite or NaN")
+        for what, tensors in (
+            ("A weight", self._model.parameters()),
+            ("An averaged weight", () if average is None else average.tensors.values()),
+            # A weight whose second moment is infinite never moves again.
+            ("The optimizer's state", _tensors_in(self._optimizer.state)),
+        ):
+            if not _are_finite(tensors):
+                raise recorder.divergence(f"{what} became infinite or NaN")
         if not self._is_begun:  # not resumed: checkpoints that are there are of an earlier run
             self.manager.begin_run()
             self._is_begun = True
@@ -168,3 +182,21 @@ class RunCheckpoints:
             return train_loss
         steps = history["val_steps" if name == "val_loss" else "score_steps"]
         return history[self._judging.history_name][-1] if steps[-1:] == [self._recorder.state.step] else None
+
+
+def _tensors_in(state: Mapping[Any, Any]) -> Iterator[Tensor]:
+    """The tensors of an optimizer's state, at whatever depth."""
+    for value in state.values():
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _tensors_in(value)
+
+
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are; asked of the device once, not once a tensor."""
+    answers = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    devices: dict[torch.device, list[Tensor]] = {}
+    for answer in answers:
+        devices.setdefault(answer.device, []).append(answer)
+    return all(bool(torch.stack(each).all()) for each in devices.values())

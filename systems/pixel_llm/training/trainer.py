@@ -26,12 +26,13 @@ from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.callbacks import Callback
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.compilation import check_compiler, padding_for
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.fetching import Fetching
 from systems.pixel_llm.training.fingerprint import run_fingerprint
 from systems.pixel_llm.training.freezing import freeze, hold_still
-from systems.pixel_llm.training.interruption import deferred_interrupt
+from systems.pixel_llm.training.interruption import deferred_stop
 from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import loss_of_training
 from systems.pixel_llm.training.metrics_log import MetricsLog
@@ -59,6 +60,7 @@ from systems.pixel_llm.training.utilisation import utilisation_of
 from systems.pixel_llm.training.validation import Validation
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 from systems.pixel_llm.training.weight_average import Averaging
+from systems.pixel_llm.training.worker_processes import deferred_deaths
 
 __all__ = ["Trainer"]
 
@@ -129,6 +131,9 @@ class Trainer:
         if self.options.gradient_checkpointing:  # else as the model has it
             self._captioner.gradient_checkpointing = True
         self.device = choose_device(device, model)
+        if self.options.compile:
+            check_compiler(self.device)
+            self._captioner.compile_blocks(deterministic=self.options.deterministic)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.loss_fn = loss_of_training(
@@ -153,7 +158,7 @@ class Trainer:
         optimizer_step = OptimizerStep(
             model, self.optimizer, self.loss_fn,
             device=self.device, precision=self.precision, max_grad_norm=self.options.max_grad_norm,
-            seed=self.options.seed,
+            seed=self.options.seed, pad=padding_for(self._captioner, train_loader),
         )  # fmt: skip
         self._averaging = Averaging(self._captioner, decay=self.options.ema_decay)
         self.checkpoint_interval = checkpoint_interval
@@ -219,7 +224,8 @@ class Trainer:
         """Train until `num_epochs` epochs are complete in total, or another bound of the options is reached.
 
         Called again, it goes on from where it is. Ctrl-C finishes the step, saves a checkpoint and then raises
-        KeyboardInterrupt; an error saves what is learned so far before it is raised.
+        KeyboardInterrupt; SIGTERM, SIGHUP and SIGUSR1, unless the program handles or ignores them, do the same and then
+        raise SystemExit(128 + n). An error saves what is learned so far before it is raised.
 
         Args:
             num_epochs: epochs in total, those before a resume included. May be left out with `max_steps` or
@@ -259,7 +265,8 @@ class Trainer:
             self._prepare()
             with (
                 shown_progress(self.options.progress) as shown,
-                deferred_interrupt(self.request_stop),
+                deferred_deaths(),
+                deferred_stop(self.request_stop),
                 deterministic_algorithms(self.options.deterministic),
             ):
                 self._recorder.shown = shown
@@ -271,9 +278,12 @@ class Trainer:
 
     def _run(self) -> None:
         self._recorder.start_clock()
-        if (reason := self._end_reason()) is not None:
+        reason = self._end_reason()
+        if reason == "interrupted" or (reason is not None and not self.state.is_validation_due):
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
+            if reason != "interrupted":
+                self._recorder.note_end(reason)
             return
         self._recorder.tell_start(
             precision=self.precision,
@@ -281,7 +291,7 @@ class Trainer:
         )
         try:
             if self.state.is_validation_due:
-                self._validate_and_record()
+                self._make_up_for_validation()
             while (reason := self._end_reason()) is None:
                 self._train_epoch(self.state.epoch)
             self._finish(reason)
@@ -369,9 +379,10 @@ class Trainer:
     def request_stop(self) -> None:
         """Ask `train` to finish its step, save and return; asked before, it returns at once.
 
-        Safe in a signal handler or another thread.
+        Safe in a signal handler or another thread. In a signal handler it ends a wait for data, by raising.
         """
         self._is_stop_requested = True
+        self._fetching.wait.end()
 
     def _is_stopped(self) -> bool:
         return self._is_stop_requested
@@ -473,23 +484,36 @@ class Trainer:
         state.history["train_losses"].append(train_loss)
         self._recorder.begin_epoch(state.epoch + 1)
         self._scheduler.after_epoch()
-        val_loss = None
-        if budget is not None and not budget.validates_by_progress:
-            is_saved = state.epoch % self.checkpoint_interval == 0
-            val_loss = self._pause(f"epoch_{state.epoch}" if is_saved else None, train_loss=train_loss)
-        self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
+        if budget is None or budget.validates_by_progress:
+            self._recorder.tell_epoch(train_loss=train_loss, val_loss=None)
+        else:
+            self._pause_at_epoch_end(train_loss)
         return train_loss
 
-    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> float | None:
-        """Validate and, given a name, save."""
+    def _pause_at_epoch_end(self, train_loss: float) -> None:
+        epoch = self.state.epoch
+        is_saved = epoch % self.checkpoint_interval == 0
+        self._pause(f"epoch_{epoch}" if is_saved else None, train_loss=train_loss)
+
+    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> None:
+        """Validate and, given a name, save. `train_loss` is that of an epoch that is complete."""
         started = self._recorder.clock()
         self.state.is_validation_due = self._validation.has_data
         val_loss = self._validate_and_record()
+        if train_loss is not None:  # before the save: a run killed right after it begins behind this epoch
+            self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
         if checkpoint_name is not None:
             self._checkpoints.save(checkpoint_name, train_loss=train_loss)
         self._recorder.tick()
         self._recorder.add_pause(self._recorder.clock() - started)
-        return val_loss
+
+    def _make_up_for_validation(self) -> None:
+        """The validation that a stop cut short, and its checkpoint: the one that there is has no metric."""
+        budget, state = self._recorder.budget, self.state
+        if state.batch_in_epoch == 0 and budget is not None and not budget.validates_by_progress:
+            self._pause_at_epoch_end(state.history["train_losses"][-1])
+        else:
+            self._pause(f"step_{state.step}", train_loss=None)
 
     def _validate_and_record(self) -> float | None:
         self._recorder.read_losses()
