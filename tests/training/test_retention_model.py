@@ -8,6 +8,8 @@ import os
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from systems.pixel_llm import checkpoint_folder, folder_writer
 from tests.training.retention_model import Twins
 
 IN_MEMORY = Path("/dev/shm")
@@ -29,6 +32,7 @@ OPERATION = st.one_of(
     st.tuples(st.just("resume"), INDEX),
     st.tuples(st.just("load"), st.sampled_from(["best", "latest"])),
     st.tuples(st.just("new manager")),
+    *2 * [st.tuples(st.just("restart"))],
     st.tuples(st.just("delete"), INDEX),
     st.tuples(st.just("copy"), INDEX),
     st.tuples(st.just("damage"), INDEX, st.sampled_from(["content", "size", "manifest"])),
@@ -37,6 +41,23 @@ OPERATION = st.one_of(
 SEQUENCES = st.tuples(
     st.integers(1, 3), st.lists(SAVE, min_size=2, max_size=4), st.lists(OPERATION, min_size=6, max_size=16)
 )
+
+
+class AtOnce(Executor):
+    """An executor that does what it is given before it goes on."""
+
+    def submit(self, function, /, *arguments, **settings):
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **settings))
+        except OSError as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def no_threads():
+    yield AtOnce()
 
 
 def run_sequence(max_checkpoints, first_saves, operations, counted):
@@ -54,6 +75,8 @@ def run_sequence(max_checkpoints, first_saves, operations, counted):
                     twins.load(which)
                 case "new manager", []:
                     twins.new_manager()
+                case "restart", []:
+                    twins.restart()
                 case "delete", [index]:
                     twins.delete(index)
                 case "copy", [index]:
@@ -68,7 +91,7 @@ def run_sequence(max_checkpoints, first_saves, operations, counted):
 
 
 def run_sequences(number):
-    """The same ones each time. Nothing is synced: what a power cut does is for other tests."""
+    """The same ones each time. Nothing is synced, and no thread started: power cuts and speed are for other tests."""
     counted = Counter()
 
     @settings(max_examples=number, derandomize=True, database=None, deadline=None)
@@ -77,7 +100,11 @@ def run_sequences(number):
         counted["sequences"] += 1
         run_sequence(*sequence, counted)
 
-    with patch.object(os, "fsync", lambda descriptor: None):
+    with (
+        patch.object(os, "fsync", lambda descriptor: None),
+        patch.object(folder_writer, "block_threads", no_threads),
+        patch.object(checkpoint_folder, "block_threads", no_threads),
+    ):
         check()
     return counted
 
