@@ -1,6 +1,7 @@
 """A checkpoint's folder, there whole or not at all: what `whole_folder.py` does for any folder, with the manifest.
 
-`durable_folder` gives a folder to write in and puts it in place once its sizes are those of its manifest. A checkpoint
+`durable_folder` gives a folder to write in and puts it in place once its sizes are those of its manifest, and every
+file of tensors has a sound header: what a reader would refuse is never put in place of what it reads. A checkpoint
 of the same name is renamed aside for that moment (to `.old-<name>`, where readers still find it). `clear_leftovers`
 puts right and removes what processes that died on the way have left. Knows the manifest, no torch.
 """
@@ -9,11 +10,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from systems.pixel_llm.checkpoint_folder import is_checkpoint_folder, verify_files
 from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.tensor_file import read_header
 from systems.pixel_llm.whole_folder import OLD_PREFIX, discard_folder, remove_stale, whole_folder
 
 __all__ = ["clear_leftovers", "durable_folder"]
@@ -31,8 +32,7 @@ def durable_folder(parent: Path, name: str) -> Iterator[Path]:
         CheckpointError: `parent/name` exists and is no checkpoint, or what was written does not match its manifest.
         OSError: the disk is full, read-only or failing.
     """
-    verify = partial(verify_files, deep=False)
-    with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=verify) as working:
+    with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=_read_back) as working:
         yield working
 
 
@@ -45,6 +45,12 @@ def clear_leftovers(parent: Path) -> None:
             _settle_old(path, parent / path.name.removeprefix(OLD_PREFIX))
         else:
             remove_stale(path)
+
+
+def _read_back(folder: Path) -> None:
+    verify_files(folder, deep=False)
+    for path in folder.glob("*.safetensors"):
+        read_header(path)
 
 
 def _settle_old(old: Path, final: Path) -> None:
