@@ -40,7 +40,7 @@ WITHOUT_TORCH = [
     *["data/__init__.py", "data/options.py", "models/__init__.py", "models/config.py", "inference/__init__.py"],
     "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
-    *["training/durable.py", "training/optimizer_states.py", "training/previous_runs.py"],
+    *["training/durable.py", "training/optimizer_states.py", "training/own_run.py", "training/previous_runs.py"],
     *["training/schedule.py", "training/part_lists.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
     *[f"evaluation/{name}.py" for name in ("result", "evaluation_files", "consensus", "human_line")],

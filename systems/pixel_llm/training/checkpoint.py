@@ -32,7 +32,7 @@ from systems.pixel_llm.checkpoint_folder import (
 )
 from systems.pixel_llm.checkpoint_lineage import Lineage
 from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, rank_records
-from systems.pixel_llm.checkpoint_retention import newest_of_run, prune, reasons_to_keep
+from systems.pixel_llm.checkpoint_retention import prune, reasons_to_keep
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.folder_reader import FolderReader
 from systems.pixel_llm.folder_writer import folder_writer
@@ -47,7 +47,9 @@ from systems.pixel_llm.training.checkpoint_contents import (
     write_training_state,
 )
 from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.training.model_place import usable_device
 from systems.pixel_llm.training.optimizer_states import drop_optimizer_states
+from systems.pixel_llm.training.own_run import OwnRun
 from systems.pixel_llm.training.previous_runs import set_aside
 from systems.pixel_llm.weights_file import warn_of_left
 
@@ -97,9 +99,7 @@ class CheckpointManager:
         self.max_checkpoints = max_checkpoints
         self.metric_mode: MetricMode = "max" if metric_mode == "max" else "min"
         self.save_optimizer = save_optimizer
-        self._lineage: Lineage | None = None
-        self._last_sequence = 0
-        self._protected: set[str] = set()
+        self._own_run = OwnRun()
 
     # --- saving -------------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class CheckpointManager:
         model, folder = unwrapped(model), self.checkpoint_dir
         try:
             clear_leftovers(folder)
-            lineage, sequence = self._lineage or Lineage.new(), self._next_sequence()
+            lineage, sequence = self._own_run.of_next_save(scan_checkpoints(folder))
             with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
                 write_model(model, writer)
                 if average is not None:
@@ -162,13 +162,13 @@ class CheckpointManager:
                 f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
                 "room or make the folder writable, and save again."
             ) from error
-        self._lineage, self._last_sequence = lineage, sequence
+        self._own_run.note_saved(lineage, sequence)
         self._prune(lineage)
         return folder / checkpoint_name
 
     def protect(self, checkpoint_name: str) -> None:
         """Never prune this checkpoint while this manager lives."""
-        self._protected.add(checkpoint_name)
+        self._own_run.protected.add(checkpoint_name)
 
     def begin_run(self) -> None:
         """Begin a run of its own: checkpoints that are there are moved to `previous/<their run>/`, and none is removed.
@@ -176,15 +176,8 @@ class CheckpointManager:
         Raises:
             CheckpointError: they cannot be moved.
         """
-        try:
-            clear_leftovers(self.checkpoint_dir)
-            set_aside(self.checkpoint_dir)
-        except OSError as error:
-            raise CheckpointError(
-                f"The checkpoints of an earlier run in {self.checkpoint_dir} could not be moved aside ({error}). Move "
-                "them away, or choose another folder."
-            ) from error
-        self._lineage = Lineage.new()
+        set_aside(self.checkpoint_dir)
+        self._own_run.begin()
 
     def continue_run(self, checkpoint_name: str) -> None:
         """Go on with the run of this checkpoint, which is resumed from and so not pruned.
@@ -197,30 +190,13 @@ class CheckpointManager:
         """
         path = find_checkpoint(self.checkpoint_dir, checkpoint_name)
         record = CheckpointRecord.of(checkpoint_name, path, read_manifest(path))
-        newest = self._newest_of(record)
-        self._lineage = newest.lineage.resumed(record.sequence, newest=newest.sequence)
-        self._protected.add(checkpoint_name)
-
-    def _adopt(self, record: CheckpointRecord) -> None:
-        """Who loads before the first save goes on with the run of what is loaded."""
-        if self._lineage is None:
-            self._lineage = self._newest_of(record).lineage
-
-    def _newest_of(self, record: CheckpointRecord) -> CheckpointRecord:
-        """The newest one of the record's run."""
-        records = (record, *scan_checkpoints(self.checkpoint_dir).records)
-        return newest_of_run(records, record.lineage.run) or record
-
-    def _next_sequence(self) -> int:
-        """Higher than any number that is there, or that was used or is named by this run."""
-        named = 0 if self._lineage is None else self._lineage.last_sequence
-        return max(scan_checkpoints(self.checkpoint_dir).last_sequence, self._last_sequence, named) + 1
+        self._own_run.resume(record, scan_checkpoints(self.checkpoint_dir).records)
 
     def _prune(self, lineage: Lineage) -> None:
         records = scan_checkpoints(self.checkpoint_dir).records
         reasons = reasons_to_keep(
             records, lineage,
-            max_checkpoints=self.max_checkpoints, metric_mode=self.metric_mode, protected=self._protected,
+            max_checkpoints=self.max_checkpoints, metric_mode=self.metric_mode, protected=self._own_run.protected,
         )  # fmt: skip
         prune(records, reasons)
         if self.save_optimizer == "latest":
@@ -364,7 +340,7 @@ class CheckpointManager:
         model = unwrapped(model)
         training_state, saved_optimizer = read_training_state(reader)
         average = read_average(reader)
-        take_model = prepare_model(model, reader, _usable_device(device), strict=strict)
+        take_model = prepare_model(model, reader, usable_device(device), strict=strict)
         why_not: str | None = None
         take_optimizer = None
         if optimizer is not None:
@@ -382,7 +358,7 @@ class CheckpointManager:
         if why_not is not None:
             left[OPTIMIZER_FILE] = why_not
         warn_of_left(left, record.path)
-        self._adopt(record)
+        self._own_run.adopt(record, scan_checkpoints(self.checkpoint_dir).records)
         return {
             "name": record.name,
             "path": record.path,
@@ -421,15 +397,3 @@ def _finite_or_none(metric: float | Tensor | None) -> float | None:
         logger.warning("The metric is %s: this checkpoint will never be the best.", value)
         return None
     return value
-
-
-def _usable_device(device: torch.device | str | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device={device!r} is no device of torch ({error}).") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={str(device)!r}, and torch finds no GPU here. Pass device='cpu' or leave it out.")
-    return device
