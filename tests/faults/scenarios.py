@@ -1,0 +1,110 @@
+"""The saves that are walked: what is in the checkpoint folder before, and the one save that follows.
+
+The model is one row of numbers, all of them the number of the save's epoch, and so is what its optimizer remembers:
+what is loaded later tells by itself which save it came from, and whether it is of one piece.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from systems.pixel_llm.checkpoint_folder import scan_checkpoints
+from systems.pixel_llm.training.checkpoint import CheckpointManager
+
+__all__ = ["SCENARIOS", "Scenario", "contents", "manager_of"]
+
+_WIDTH = 3_000
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One save, and what was there before."""
+
+    name: str
+    prepare: Callable[[Path], None]
+    """Fills the checkpoint folder, which is missing."""
+    save: Callable[[Path], None]
+
+
+def _make(epoch: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(_WIDTH, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with torch.no_grad():
+        model.weight.fill_(epoch)
+    optimizer.state[model.weight]["momentum_buffer"] = torch.full_like(model.weight, epoch)
+    return model, optimizer
+
+
+def manager_of(folder: Path) -> CheckpointManager:
+    """The one that all scenarios use: it keeps the best one, and the newest two."""
+    return CheckpointManager(folder, max_checkpoints=1)
+
+
+def _save(folder: Path, name: str, epoch: int, metric: float | None = None) -> None:
+    model, optimizer = _make(epoch)
+    manager_of(folder).save(name, model, optimizer, epoch, metric, training_state={"epoch": epoch})
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """Of all checkpoints, the name and the epoch, after each was loaded and compared.
+
+    Raises:
+        CheckpointError: one cannot be loaded.
+        ValueError: one is damaged, or made of pieces of several saves.
+    """
+    scan = scan_checkpoints(folder)
+    if scan.damaged:
+        raise ValueError(f"damaged: {scan.damaged}")
+    found = {}
+    for record in scan.records:
+        model, optimizer = _make(-1)
+        info = manager_of(folder).load(record.name, model, optimizer)
+        numbers = {*model.weight.tolist()[0], *optimizer.state[model.weight]["momentum_buffer"].tolist()[0]}
+        if {*numbers, info["epoch"], info["training_state"]["epoch"]} != {record.epoch}:
+            raise ValueError(f"{record.name} of epoch {record.epoch} holds {numbers}, {info}")
+        found[record.name] = record.epoch
+    return found
+
+
+def _prepare_nothing(folder: Path) -> None:
+    del folder
+
+
+def _prepare_two(folder: Path) -> None:
+    _save(folder, "first", 1, metric=1.0)
+    _save(folder, "second", 2, metric=2.0)
+
+
+def _prepare_three(folder: Path) -> None:
+    _prepare_two(folder)
+    _save(folder, "third", 3, metric=0.5)
+
+
+def _prepare_after_deaths(folder: Path) -> None:
+    """Writers have died: while they wrote, while they removed, and between the two renames of a replacement."""
+    _prepare_three(folder)
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    from systems.pixel_llm import whole_folder
+
+    for kind in ("tmp", "trash"):
+        left = folder / f".{kind}-half-{whole_folder._HOST}-{int(dead.stdout)}-01234567-0"
+        left.mkdir()
+        (left / "model.safetensors").write_bytes(b"half")
+    (folder / "third").rename(folder / ".old-third")
+    second = (folder / "second").rename(folder / "moved")
+    _save(folder, "second", 20, metric=2.0)
+    second.rename(folder / ".old-second")
+
+
+SCENARIOS = (
+    Scenario("the first save", _prepare_nothing, lambda folder: _save(folder, "new", 9, metric=1.5)),
+    Scenario("a further save", _prepare_two, lambda folder: _save(folder, "new", 9, metric=1.5)),
+    Scenario("a save that prunes others", _prepare_three, lambda folder: _save(folder, "new", 9, metric=0.1)),
+    Scenario("a save that replaces one", _prepare_two, lambda folder: _save(folder, "second", 9, metric=0.1)),
+    Scenario("a save after others have died", _prepare_after_deaths, lambda folder: _save(folder, "new", 9, metric=9)),
+)
