@@ -29,7 +29,7 @@ from systems.pixel_llm.whole_folder import OLD_PREFIX
 __all__ = [
     "AVERAGE_FILE", "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
     "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
-    "is_checkpoint_folder", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
+    "is_checkpoint_folder", "is_unreadable", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
     "verify_files", "write_manifest",
 ]  # fmt: skip
 
@@ -237,12 +237,22 @@ def verify_files(path: Path, *, deep: bool) -> None:
     _verify_against(read_manifest(path), path, deep=deep)
 
 
+def is_unreadable(error: CheckpointError) -> bool:
+    """Whether an error of `read_manifest` or `verify_files` is one of reading, and tells nothing of what is there."""
+    return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
+
+
 def _verify_against(manifest: dict[str, Any], path: Path, *, deep: bool) -> None:
     with block_threads() as pool:
         for name, entry in manifest["files"].items():
-            problem = _size_problem(path / name, entry["size"])
-            if problem is None and deep:
-                problem = _content_problem(path / name, entry["sha256"], pool)
+            try:
+                problem = _size_problem(path / name, entry["size"])
+                if problem is None and deep:
+                    problem = _content_problem(path / name, entry["sha256"], pool)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path / name}: it cannot be read ({error}). Choose another checkpoint."
+                ) from error
             if problem is not None:
                 raise CheckpointError(f"{path / name}: damaged, {problem}. Choose another checkpoint.")
 
@@ -252,8 +262,6 @@ def _size_problem(path: Path, size: int) -> str | None:
         status = path.lstat()
     except FileNotFoundError:
         return "it is missing"
-    except OSError as error:
-        return f"it cannot be read ({error})"
     if not stat.S_ISREG(status.st_mode):
         return "it is not a plain file"
     if status.st_size != size:
@@ -268,7 +276,7 @@ def _content_problem(path: Path, expected: str | list[str], pool: ThreadPoolExec
                 is_same = hashlib.file_digest(file, "sha256").hexdigest() == expected
         else:
             is_same = all(found == wanted for found, wanted in zip(digest_blocks(path, pool), expected, strict=True))
-    except (OSError, ValueError) as error:  # a file that changes while it is read has other blocks
+    except ValueError as error:  # a file that changes while it is read has other blocks
         return f"it cannot be read ({error})"
     return None if is_same else "its content is not what was saved (sha256 differs)"
 
@@ -294,7 +302,7 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
     last_sequence = 0
     for name, path in _checkpoint_folders(checkpoint_dir):
         try:
-            manifest = read_manifest(path)
+            manifest = _read_persistently(path)
             last_sequence = max(last_sequence, manifest["sequence"])
             _verify_against(manifest, path, deep=False)
         except CheckpointError as error:
@@ -316,6 +324,16 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
     return CheckpointScan(records=tuple(records), damaged=damaged, last_sequence=last_sequence)
 
 
+def _read_persistently(path: Path) -> dict[str, Any]:
+    """Its manifest; a read that fails is tried once more, since what is passed over has no say in the next sequence."""
+    try:
+        return read_manifest(path)
+    except CheckpointError as error:
+        if not is_unreadable(error):
+            raise
+    return read_manifest(path)
+
+
 def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
     """The folder of the checkpoint `name`, damaged or not.
 
@@ -333,11 +351,16 @@ def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
 
 
 def is_checkpoint_folder(path: Path) -> bool:
-    """Whether `path` is a checkpoint, damaged or not, rather than a folder of something else."""
+    """Whether `path` is a checkpoint, damaged or not, rather than a folder of something else.
+
+    One that the disk does not let be read counts, so that whoever lists checkpoints says so.
+    """
     try:
         return (path / MANIFEST_FILE).exists() or (path / TRAINING_STATE_FILE).exists()
-    except OSError:  # a folder that is not ours to look into
+    except PermissionError:  # a folder that is not ours to look into
         return False
+    except OSError:
+        return True
 
 
 def _checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
@@ -351,11 +374,25 @@ def _checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
     found = {}
     for path in paths:
         name = path.name.removeprefix(OLD_PREFIX)
-        is_replaced = name != path.name and (checkpoint_dir / name).exists()
-        if name.startswith(".") or is_replaced or path.is_symlink() or not is_checkpoint_folder(path):
+        is_replaced = name != path.name and _is_there(checkpoint_dir / name)
+        if name.startswith(".") or is_replaced or _is_link(path) or not is_checkpoint_folder(path):
             continue
         found[name] = path
     return sorted(found.items())
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # it is, and the disk does not tell what it is
+        return True
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
 
 
 # --- which one to take ------------------------------------------------------------------------------------------------

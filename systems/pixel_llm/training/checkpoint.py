@@ -30,9 +30,11 @@ from systems.pixel_llm.checkpoint_folder import (
     verify_files,
     write_manifest,
 )
-from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
 from systems.pixel_llm.folder_writer import folder_writer
+from systems.pixel_llm.free_space import check_free_space
 from systems.pixel_llm.training.checkpoint_contents import (
+    num_bytes_of,
     prepare_model,
     prepare_optimizer,
     read_average,
@@ -111,14 +113,16 @@ class CheckpointManager:
 
         Raises:
             ConfigError: the name or the metric cannot be used.
-            CheckpointError: it could not be written (a full disk) or holds what cannot be saved. Earlier checkpoints
-                are as they were.
+            NotSavedError: it could not be written, as on a disk that is full, or has less room than 1.2 times what it
+                takes. Earlier checkpoints are as they were.
+            CheckpointError: it holds what cannot be saved, or the folder of this name is no checkpoint.
         """
         check_checkpoint_name(checkpoint_name)
         metric = _finite_or_none(metric)
         model, folder = unwrapped(model), self.checkpoint_dir
         try:
             clear_leftovers(folder)
+            check_free_space(folder, num_bytes_of(model, optimizer, average))
             sequence = scan_checkpoints(folder).last_sequence + 1
             with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
                 write_model(model, writer)
@@ -130,11 +134,14 @@ class CheckpointManager:
                     metric_name=metric_name, metric_mode=self.metric_mode, digests=writer.digests,
                 )  # fmt: skip
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(
+            raise NotSavedError(
                 f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
                 "room or make the folder writable, and save again."
             ) from error
-        self._prune()
+        try:
+            self._prune()
+        except (CheckpointError, OSError) as error:  # it is saved: no reason to say otherwise
+            logger.warning("No older checkpoint was removed this time: %s", error)
         return folder / checkpoint_name
 
     def protect(self, checkpoint_name: str) -> None:

@@ -9,11 +9,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-from systems.pixel_llm.checkpoint_folder import is_checkpoint_folder, verify_files
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.checkpoint_folder import is_checkpoint_folder, is_unreadable, verify_files
+from systems.pixel_llm.errors import CheckpointError, NotSavedError
 from systems.pixel_llm.whole_folder import OLD_PREFIX, discard_folder, remove_stale, whole_folder
 
 __all__ = ["clear_leftovers", "durable_folder"]
@@ -28,12 +27,19 @@ def durable_folder(parent: Path, name: str) -> Iterator[Path]:
     The block must write the manifest as its last file. If it raises, or anything fails, `parent` is as it was before.
 
     Raises:
-        CheckpointError: `parent/name` exists and is no checkpoint, or what was written does not match its manifest.
+        CheckpointError: `parent/name` exists and is no checkpoint.
+        NotSavedError: what was written does not match its manifest.
         OSError: the disk is full, read-only or failing.
     """
-    verify = partial(verify_files, deep=False)
-    with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=verify) as working:
+    with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=_look_at) as working:
         yield working
+
+
+def _look_at(written: Path) -> None:
+    try:
+        verify_files(written, deep=False)
+    except CheckpointError as error:
+        raise NotSavedError(f"What was written is not what should have been: {error}") from error
 
 
 def clear_leftovers(parent: Path) -> None:
@@ -41,19 +47,28 @@ def clear_leftovers(parent: Path) -> None:
     if not parent.is_dir():
         return
     for path in sorted(parent.iterdir()):
-        if path.name.startswith(OLD_PREFIX) and is_checkpoint_folder(path):
-            _settle_old(path, parent / path.name.removeprefix(OLD_PREFIX))
-        else:
-            remove_stale(path)
+        try:
+            if path.name.startswith(OLD_PREFIX) and is_checkpoint_folder(path):
+                _settle_old(path, parent / path.name.removeprefix(OLD_PREFIX))
+            else:
+                remove_stale(path)
+        except OSError as error:  # no reason not to save
+            logger.warning("%s is left for later: %s", path, error)
 
 
 def _settle_old(old: Path, final: Path) -> None:
-    """A save died while it replaced `final`: keep the new one if it is whole, else bring back the old one."""
+    """A save died while it replaced `final`: keep the new one if it is whole, else bring back the old one.
+
+    Where the disk does not let the new one be read, nothing is known of it: both stay.
+    """
     if final.exists():
         try:
             verify_files(final, deep=True)
-        except CheckpointError:
+        except CheckpointError as error:
             if not is_checkpoint_folder(final):
+                return
+            if is_unreadable(error):
+                logger.warning("%s is left beside the one that was to replace it: %s", old, error)
                 return
             discard_folder(final)
         else:
