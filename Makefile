@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-slow lint format types benchmark clean
+.PHONY: help setup demo test test-slow lint format types docs benchmark clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ format: setup  ## put format and what can be of style right
 
 types: setup  ## check the types
 	$(BIN)/mypy
+
+docs: setup  ## write the page of all settings anew, systems/pixel_llm/docs/settings.md
+	$(BIN)/python -m systems.pixel_llm.cli.settings_page systems/pixel_llm/docs/settings.md
 
 benchmark: setup  ## compare speed and size with peers (installs what it compares against)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'

@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DatasetError",
+    "LoaderError",
     "NotComputedError",
     "NotSavedError",
     "PixelLLMError",
@@ -25,6 +26,10 @@ class PixelLLMError(Exception):
 
 class DatasetError(PixelLLMError):
     """A folder, manifest, picture or caption cannot be used; the message names the file and the cure."""
+
+
+class LoaderError(DatasetError):
+    """What reads the data died or gives no answer; the message names the worker or the pictures, and the cure."""
 
 
 class ConfigError(PixelLLMError, ValueError):

@@ -19,7 +19,15 @@ TINY = [
     "--image-size", "32", "--vision-embed-dim", "32", "--vision-num-layers", "1", "--text-num-layers", "1",
     "--batch-size", "4", "--precision", "fp32", "--num-workers", "0",
 ]  # fmt: skip
-PLACE = {"epoch": 0, "step": 0, "elapsed_seconds": 0.0, "progress": 0.0, "total_steps": None, "num_epochs": None}
+PLACE = {
+    "epoch": 0,
+    "step": 0,
+    "samples_seen": 0,
+    "elapsed_seconds": 0.0,
+    "progress": 0.0,
+    "total_steps": None,
+    "num_epochs": None,
+}
 
 
 def told(path, reason="it is empty"):

@@ -200,9 +200,9 @@ def test_flags_may_stand_between_the_words(pixel_llm, trained_run, pictures):
         (["--as", "manifest"], "--output photos/manifest.json"),
         (["--output", "pictures"], "is a folder"),
         (["--output", "a.png"], "named as a picture"),
-        (["--watch-seconds", "0"], "watch_seconds"),
-        (["--num-workers", "0"], "num_workers"),
-        (["--num-beams", "1", "--num-return-sequences", "2"], "num_return_sequences=2"),
+        (["--watch-seconds", "0"], "--watch-seconds must be a number above 0"),
+        (["--num-workers", "0"], "--num-workers must be a whole number at least 1"),
+        (["--num-beams", "1", "--num-return-sequences", "2"], "--num-return-sequences=2"),
     ],
 )
 def test_wrong_usage_is_told(pixel_llm, trained_run, pictures, words, told):

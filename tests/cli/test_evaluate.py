@@ -275,8 +275,8 @@ def test_captions_are_made_as_caption_makes_them():
     ("words", "told"),
     [
         (["--num-return-sequences", "2"], "one is scored"),
-        (["--num-pictures", "0"], "num_pictures must be at least 1"),
-        (["--num-workers", "-1"], "num_workers must be at least 0"),
+        (["--num-pictures", "0"], "--num-pictures must be a whole number at least 1"),
+        (["--num-workers", "-1"], "--num-workers must be a whole number at least 0"),
         (["--do-sample", "--num-beams", "3"], "choose one"),
     ],
 )

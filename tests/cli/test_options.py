@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from systems.pixel_llm.cli.flags import in_flags
 from systems.pixel_llm.cli.options import (
     LEARNING_RATES,
     parse_caption,
@@ -29,8 +30,10 @@ def parse(*words):
 
 
 def refused(capsys, *words, parser=parse_train):
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises((SystemExit, ConfigError)) as ended:
         parser([str(word) for word in words])
+    if isinstance(ended.value, ConfigError):
+        return str(ended.value)
     assert ended.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -136,23 +139,23 @@ def test_underscores_and_equals_signs_are_understood():
     ("words", "wanted"),
     [
         (["--epochs", "x"], "--epochs: expected a whole number or none, not 'x'"),
-        (["--batch-size", "1.5"], "--batch-size: expected a whole number, not '1.5'"),
+        (["--batch-size", "1.5"], "--batch-size: expected a whole number or auto, not '1.5'"),
         (["--learning-rate", "fast"], "--learning-rate: expected a number, not 'fast'"),
         (["--image-size", "2x"], "expected a side such as 112, or HEIGHTxWIDTH such as 96x128, not '2x'"),
-        (["--image-size", "50"], "image_size=50 is not a multiple of patch_size=16"),
-        (["--vision-embed-dim", "100", "--vision-num-heads", "3"], "vision_embed_dim=100 is not a"),
-        (["--stem", "conv", "--patch-size", "12", "--image-size", "48"], "stem='conv'"),
-        (["--epochs", "0"], "epochs must be at least 1, not 0"),
-        (["--learning-rate", "-1"], "learning_rate must be a number above 0, not -1.0"),
-        (["--max-minutes", "nan"], "max_minutes must be a number above 0"),
-        (["--num-workers", "-1"], "num_workers must be at least 0"),
-        (["--validation-fraction", "1"], "validation_fraction must be"),
+        (["--image-size", "50"], "--image-size=50 is not a multiple of --patch-size=16"),
+        (["--vision-embed-dim", "100", "--vision-num-heads", "3"], "--vision-embed-dim=100 is not a multiple of"),
+        (["--stem", "conv", "--patch-size", "12", "--image-size", "48"], "--stem='conv'"),
+        (["--epochs", "0"], "--epochs must be a whole number at least 1, or none, not 0"),
+        (["--learning-rate", "-1"], "--learning-rate must be a number above 0, not -1.0"),
+        (["--max-minutes", "nan"], "--max-minutes must be a finite number above 0, or none, not nan"),
+        (["--num-workers", "-1"], "--num-workers must be a whole number at least 0, or none, not -1"),
+        (["--validation-fraction", "1"], "--validation-fraction must be a number above 0 and below 1, not 1.0"),
         (["--precision", "fp8"], "fp8"),
         (["--preset", "huge"], "huge"),
         (["--learning-rat", "1"], "--learning-rate"),
         (["--weights", "2,x"], "--weights: expected numbers with commas between them, such as"),
-        (["--weights", "2,0"], "weights must be above 0 and at most 1000, not 0"),
-        (["--weights", "nan"], "weights must be above 0"),
+        (["--weights", "2,0"], "each above 0 and at most 1000, or none, not (2.0, 0.0). A folder"),
+        (["--weights", "nan"], "--weights must be"),
         (["--repeats", "maybe"], "--repeats"),
         (["--out"], "--out"),
     ],
@@ -175,9 +178,9 @@ def test_caption_needs_a_run_and_a_picture(capsys):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["--max-minutes", "0"], "max_minutes must be above 0"),
-        (["--num-pictures", "0"], "num_pictures must be at least 1"),
-        (["--seed", "-1"], "seed must be at least 0"),
+        (["--max-minutes", "0"], "--max-minutes must be a number above 0"),
+        (["--num-pictures", "0"], "--num-pictures must be a whole number at least 1"),
+        (["--seed", "-1"], "--seed must be a whole number at least 0"),
     ],
 )
 def test_the_demo_checks_its_ranges(capsys, words, wanted):
@@ -225,3 +228,19 @@ def test_help_breaks_its_lines_at_the_edge_and_nowhere_else(capsys, monkeypatch,
 def test_the_presets_that_help_of_inspect_tells_are_those_of_train():
     sides = {name: preset["image_size"] for name, preset in PRESETS.items()}
     assert sides == {"tiny": 64, "small": 128, "base": 224}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("seed must be a whole number, or None, not 'x'.", "--seed must be a whole number, or none, not 'x'."),
+        ("they need do_sample=True.", "they need --do-sample."),
+        ("For the likeliest caption: do_sample=False.", "For the likeliest caption: no --do-sample."),
+        ("freeze: 'encodr' takes no parameter.", "--freeze: 'encodr' takes no parameter."),
+        ("top_k=3 is above max_top_k_here", "--top-k=3 is above max_top_k_here"),
+        ("The seed of a run, in runs/seed=3", "The seed of a run, in runs/seed=3"),
+        ("--top-k is given", "--top-k is given"),
+    ],
+)
+def test_what_a_record_says_is_told_in_flags(message, told):
+    assert in_flags(message, ["seed", "do_sample", "freeze", "top_k"]) == told

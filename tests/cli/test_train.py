@@ -248,8 +248,8 @@ def test_a_resume_without_a_run_is_wrong_usage(pixel_llm, pictures):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["--vision-embed-dim", 64], "vision_embed_dim=32, not vision_embed_dim=64"),
-        (["--image-size", "64"], "image_size=(32, 32), not image_size=(64, 64)"),
+        (["--vision-embed-dim", 64], "--vision-embed-dim=32, not --vision-embed-dim=64"),
+        (["--image-size", "64"], "--image-size=(32, 32), not --image-size=(64, 64)"),
     ],
 )
 def test_a_resume_cannot_change_the_model(pixel_llm, pictures, trained_run, words, wanted):
@@ -357,14 +357,14 @@ def test_writing_that_the_pictures_font_lacks_is_no_warning(pixel_llm, pictures)
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["--freeze", "encodr"], "freeze: 'encodr' takes no parameter of this model. Did you mean 'encoder'?"),
-        (["--freeze", "encoder,decoder"], "freeze='encoder,decoder' leaves nothing to train"),
-        (["--learning-rates", "encoder=0"], "learning_rates must be PART=RATE"),
-        (["--learning-rates", "vision=1e-3"], "learning_rates: 'vision' takes no parameter"),
+        (["--freeze", "encodr"], "--freeze: 'encodr' takes no parameter of this model. Did you mean 'encoder'?"),
+        (["--freeze", "encoder,decoder"], "--freeze='encoder,decoder' leaves nothing to train"),
+        (["--learning-rates", "encoder=0"], "--learning-rates must be PART=RATE"),
+        (["--learning-rates", "vision=1e-3"], "--learning-rates: 'vision' takes no parameter"),
         (["--warmup-steps", "9", "--warmup-fraction", "0.1"], "both say how long the warm-up is"),
-        (["--decay-fraction", "2"], "decay_fraction must be a number above 0 and at most 1, not 2.0"),
-        (["--min-learning-rate-fraction", "1"], "min_learning_rate_fraction must be a number at least 0 and below 1"),
-        (["--save-every-steps", "0"], "save_every_steps must be a whole number at least 1, not 0"),
+        (["--decay-fraction", "2"], "--decay-fraction must be a number above 0 and at most 1, not 2.0"),
+        (["--min-learning-rate-fraction", "1"], "--min-learning-rate-fraction must be a number at least 0 and below 1"),
+        (["--save-every-steps", "0"], "--save-every-steps must be a whole number at least 1, or none, not 0"),
     ],
 )
 def test_a_wrong_setting_of_the_optimizer_is_told_and_leaves_no_run(pixel_llm, pictures, words, wanted):

@@ -73,12 +73,9 @@ def test_validation_pictures_that_became_unreadable_cost_the_scores_alone(pixel_
 
 
 def test_ctrl_c_while_scoring_leaves_a_whole_run(pixel_llm, pictures, monkeypatch):
-    def interrupted(*arguments, **details):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(validation_scores, "evaluate", interrupted)
+    monkeypatch.setattr(validation_scores, "evaluate", lambda *arguments, **details: signal.raise_signal(signal.SIGINT))
     ended = pixel_llm("train", pictures, TINY, "--max-steps", 1)
-    assert ended.status == 0
+    assert ended.status == 130
     assert "Scoring was stopped; the run is whole. To score it: pixel-llm evaluate run" in ended.err
     assert is_whole_without_scores()
 

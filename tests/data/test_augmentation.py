@@ -223,5 +223,5 @@ def test_steps_are_named_in_any_order_and_done_in_one() -> None:
 
 @pytest.mark.parametrize("augment", ["", "crop,none", "crop,,color", "Crop", "colour", "mirror"])
 def test_an_unknown_step_is_told_with_those_there_are(augment: str) -> None:
-    with pytest.raises(ConfigError, match=r"augment must be some of crop, color, flip .* or none; not"):
+    with pytest.raises(ConfigError, match=r"augment must be some of crop, color, flip .* or none, not"):
         DataOptions(augment=augment)

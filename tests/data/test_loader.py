@@ -12,6 +12,7 @@ from systems.pixel_llm.data.dataset import ImageCaptionDataset
 from systems.pixel_llm.data.loader import choose_num_workers, make_loader
 from systems.pixel_llm.data.options import DataOptions
 from systems.pixel_llm.data.picture_loader import PictureLoader
+from systems.pixel_llm.data.shapes import ShapesDataset
 from systems.pixel_llm.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,11 +63,30 @@ def test_wrong_settings_are_refused(dataset: ImageCaptionDataset) -> None:
         make_loader(dataset, batch_size=0, shuffle=False)
     with pytest.raises(ConfigError, match="num_workers must be at least 0"):
         make_loader(dataset, batch_size=1, shuffle=False, num_workers=-1)
+    with pytest.raises(ConfigError, match="worker_timeout_seconds must be at least 0"):
+        make_loader(dataset, batch_size=1, shuffle=False, worker_timeout_seconds=-1)
+
+
+def test_either_loader_gets_the_timeout(dataset: ImageCaptionDataset) -> None:
+    settings = {"batch_size": 1, "shuffle": False, "worker_timeout_seconds": 7}
+    threads = make_loader(dataset, **settings)
+    assert isinstance(threads, PictureLoader)
+    assert threads.timeout_seconds == 7
+    shapes = ShapesDataset(4, image_size=32)
+    assert [make_loader(shapes, num_workers=number, **settings).timeout for number in (0, 1)] == [0, 7]
 
 
 class TestOptions:
     @pytest.mark.parametrize(
-        "settings", [{"batch_size": 0}, {"num_workers": -1}, {"validation_fraction": 0.0}, {"validation_fraction": 1.0}]
+        "settings",
+        [
+            {"batch_size": 0},
+            {"num_workers": -1},
+            {"validation_fraction": 0.0},
+            {"validation_fraction": 1.0},
+            {"worker_timeout_seconds": -1.0},
+            {"worker_timeout_seconds": float("inf")},
+        ],
     )
     def test_values_out_of_range_are_refused_by_name(self, settings: dict[str, float]) -> None:
         with pytest.raises(ConfigError, match=f"{next(iter(settings))} must be"):

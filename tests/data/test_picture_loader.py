@@ -1,4 +1,7 @@
+import os
+import re
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,8 @@ import torch
 from systems.pixel_llm.data.collate import collate_captions
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
 from systems.pixel_llm.data.picture_loader import PictureLoader
-from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.data.reading_threads import is_finished
+from systems.pixel_llm.errors import DatasetError, LoaderError
 from systems.pixel_llm.models import create_pixel_llm
 from systems.pixel_llm.training.batches import EpochBatches
 
@@ -145,7 +149,8 @@ def test_threads_are_chosen_by_decoding(tiny_picture_folder: Any, monkeypatch: p
     monkeypatch.setattr("systems.pixel_llm.data.picture_loader.default_threads", lambda: 2)
     rates = {1: 100.0, 2: 105.0}
     monkeypatch.setattr(
-        "systems.pixel_llm.data.picture_loader._pictures_per_second", lambda _, rows, count, seconds: rates[count]
+        "systems.pixel_llm.data.picture_loader._pictures_per_second",
+        lambda _, rows, count, seconds, **settings: rates[count],
     )
     loader = PictureLoader(dataset, batch_size=65, shuffle=False)
     assert len(list(loader)) == 2
@@ -162,3 +167,64 @@ def test_the_number_of_threads_is_told_once_a_run(tiny_picture_folder: Any, capl
         for shuffle in (True, False):  # as for training and for validation
             next(iter(PictureLoader(dataset, batch_size=35, shuffle=shuffle)))
     assert len([line for line in caplog.messages if line.startswith("Pictures are decoded by ")]) <= 1
+
+
+class StuckDataset(ImageCaptionDataset):
+    """One picture is read from a pipe into which nobody writes, as from a disk that no longer answers."""
+
+    stuck = 4
+
+    def pixels(self, index: int, **place: int) -> Any:
+        if index == self.stuck:
+            Path(f"{self.dataset_dir}.pipe").read_bytes()
+        return super().pixels(index, **place)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds after which threads are taken to hang, and after which they are left behind."""
+    monkeypatch.setattr("systems.pixel_llm.data.reading_threads._CLOSING_SECONDS", 0.1)
+    return 0.2
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_picture_at_which_threads_hang_is_named_and_nobody_waits_for_them(
+    tiny_picture_folder: Any, patience: float, num_workers: int
+) -> None:
+    folder = tiny_picture_folder(count=7)
+    os.mkfifo(f"{folder}.pipe")
+    dataset = StuckDataset(folder, image_size=(24, 32))
+    batches = PictureLoader(
+        dataset, batch_size=3, shuffle=False, num_workers=num_workers, timeout_seconds=patience
+    ).epoch(0)
+    next(batches)
+    told = f"For 0.2 seconds no picture was read; the threads hang at {re.escape(dataset.samples.names[4])}. A disk"
+    with pytest.raises(LoaderError, match=told):
+        next(batches)
+
+
+def test_so_is_one_met_while_the_number_of_threads_is_measured(
+    tiny_picture_folder: Any, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("systems.pixel_llm.data.picture_loader.default_threads", lambda: 2)
+    folder = tiny_picture_folder(count=70)
+    os.mkfifo(f"{folder}.pipe")
+    dataset = StuckDataset(folder, image_size=(24, 32))
+    loader = PictureLoader(dataset, batch_size=3, shuffle=True, timeout_seconds=patience)
+    with pytest.raises(LoaderError, match=f"hang at .*{re.escape(Path(dataset.samples.names[4]).name)}"):
+        next(loader.epoch(0))
+
+
+def test_slow_pictures_are_no_hanging_ones() -> None:
+    """Time begins anew with each picture that is read."""
+    looks = iter(range(100))
+    job: Future[None] = Future()
+
+    def progress() -> int:
+        number = next(looks)
+        if number == 4:
+            job.set_result(None)
+        return number
+
+    assert is_finished([job], progress=progress, timeout_seconds=0.001)
+    assert not is_finished([Future()], progress=lambda: 0, timeout_seconds=0.001)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -96,7 +97,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_and_captions(started, environment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)])
 def test_a_job_that_is_ended_saves_first(started, number, status):
     with started(*ENDLESS) as process:
         wait_for(process, r"step 2/.* loss")
@@ -115,7 +116,7 @@ def test_a_second_ctrl_c_does_not_wait(started):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     # At once, wherever it was by then: saving, drawing the contact sheet, or done with both.
-    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode == 130
     assert "Traceback" not in err
 
 
@@ -147,3 +148,185 @@ def become_session_leader():
 
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+# --- wherever it is ---------------------------------------------------------------------------------------------------
+
+EPOCHS = ["--epochs", "1000000", "--metric", "cider_d"]  # an epoch is three steps, and then it validates
+
+ROOM = """
+import importlib, sys
+from systems.pixel_llm.cli.main import entry_point
+
+owner = importlib.import_module("systems.pixel_llm." + sys.argv.pop(1))
+*owners, name = sys.argv.pop(1).split(".")
+for each in owners:
+    owner = getattr(owner, each)
+called = getattr(owner, name)
+
+def told(*arguments, **named):
+    print("READY", file=sys.stderr, flush=True)
+    return called(*arguments, **named)
+
+setattr(owner, name, told)
+entry_point()
+"""
+
+
+@pytest.fixture
+def started_at(pictures, environment):
+    """Call it with a module, a name in it and words: a `train` that has just come to where that is called."""
+
+    @contextmanager
+    def start(module, name, *words):
+        process = subprocess.Popen(
+            [sys.executable, "-c", ROOM, module, name, "train", "pictures", *LONG, "--out", "run", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        try:
+            wait_for(process, "READY")
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    return start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name", "number"),
+    [
+        ("cli.options", "parse_train", signal.SIGTERM),  # torch is imported next
+        ("cli.options", "parse_train", signal.SIGINT),
+        ("cli.train", "read_data", signal.SIGUSR1),
+        ("cli.train", "first_look", signal.SIGINT),
+        ("cli.train", "make_trainer", signal.SIGHUP),
+        ("cli.train", "write_options", signal.SIGINT),
+        ("cli.train", "write_environment", signal.SIGTERM),
+        ("training.trainer", "prepare_vocabulary", signal.SIGTERM),
+    ],
+)
+def test_a_signal_while_it_starts_ends_it_and_is_not_in_the_way_of_the_next_start(
+    started_at, environment, module, name, number
+):
+    with started_at(module, name, *ENDLESS, "--cache") as process:
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    told = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    assert re.search(rf"pixel-llm: stopped by {told}\.|Stopped before the first step", err), err
+    how = "--resume" if Path("run").exists() else "--cache"
+    again = pixel_llm(environment, "train", "pictures", *LONG, "--out", "run", how, "--max-steps", "2")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name", "number"),
+    [
+        ("training.stepping", "Stepping.mean_loss", signal.SIGINT),
+        ("training.stepping", "Stepping.mean_loss", signal.SIGUSR1),
+        ("evaluation.validation_scorer", "ValidationScorer.__call__", signal.SIGTERM),
+        ("cli.samples", "SamplePanel.__call__", signal.SIGINT),
+        ("training.checkpoint", "CheckpointManager.save", signal.SIGHUP),
+    ],
+)
+def test_from_validation_and_what_goes_with_it(started_at, environment, module, name, number):
+    with started_at(module, name, *EPOCHS) as process:
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    if "Stopped before the first step" in err:  # the panel is asked at the run's beginning too
+        return
+    assert pixel_llm(environment, "caption", "run", "pictures/00.png").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("score_validation", signal.SIGINT),
+        ("score_validation", signal.SIGTERM),
+        ("write_pictures", signal.SIGINT),
+        ("report_run", signal.SIGUSR1),
+    ],
+)
+def test_from_what_comes_after_training(started_at, environment, name, number):
+    with started_at("cli.train", name, "--max-steps", "2") as process:
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    assert "the run is whole" in err
+    assert pixel_llm(environment, "caption", "run", "pictures/00.png").returncode == 0
+    again = pixel_llm(environment, "train", "pictures", "--out", "run", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert Path("run/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_at_once_and_the_checkpoints_are_whole(started, environment, second):
+    first = signal.SIGTERM if second == signal.SIGINT else signal.SIGINT
+    with started(*ENDLESS, "--save-every-steps", "2") as process:
+        wait_for(process, r"step 5/.* loss")
+        process.send_signal(first)
+        wait_for(process, "stops at once")
+        process.send_signal(second)
+        _, err = process.communicate()
+    # It may have come to its end by then.
+    assert process.returncode in (128 + first, 128 + second)
+    assert "Traceback" not in err
+    captioned = pixel_llm(environment, "caption", "run", "pictures/00.png")
+    assert captioned.returncode == 0, captioned.stderr
+
+
+SCRIPT = """
+import os, sys
+from systems.pixel_llm.models import create_pixel_llm
+from systems.pixel_llm.training import ImageCaptionDataset, Trainer
+from torch.utils.data import DataLoader
+
+dataset = ImageCaptionDataset("pictures", image_size=(32, 32), on_bad_sample="raise")
+loader = DataLoader(
+    dataset, batch_size=4, shuffle=True, num_workers=2, collate_fn=dataset.get_collate_fn(), persistent_workers=True
+)
+model = create_pixel_llm(
+    image_size=32, patch_size=16, vision_embed_dim=32, vision_num_layers=1, text_num_layers=1, vocab_size=300
+)
+
+def tell(event):
+    print(event.step, flush=True)
+
+try:
+    Trainer(model, loader, device="cpu", progress="off", checkpoint_dir="run", callbacks=[tell]).train(1_000_000)
+finally:
+    print("cleaned up", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_whole_group", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_script_of_one_s_own_is_ended_by_a_cluster(pictures, environment, number, is_whole_group):
+    """A cluster signals the process, or it and its workers alike."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        for line in process.stdout:
+            if line.strip() == "7":
+                break
+        (os.killpg if is_whole_group else os.kill)(process.pid, number)
+        out, err = process.communicate()  # to the end: workers hold these pipes too
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    assert out.splitlines()[-1] == "cleaned up"
+    assert any(path.name.startswith(("step_", "epoch_")) for path in Path("run").iterdir())

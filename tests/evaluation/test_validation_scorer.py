@@ -72,3 +72,21 @@ def test_what_cannot_be_read_is_left_out(model, samples, tmp_path):
     with_bad = [Sample(image_path=bad, captions=("a red square",)), *samples]
     assert ValidationScorer(with_bad)(model, never) == ValidationScorer(samples)(model, never)
     assert ValidationScorer(with_bad[:1])(model, never) == {}
+
+
+def test_where_memory_runs_out_fewer_are_captioned_at_a_time(model, samples, monkeypatch, caplog):
+    expected = ValidationScorer(samples)(model, never)
+    generate, sizes = model.generate, []
+
+    def tight(images, **settings):
+        sizes.append(len(images))
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+        return generate(images, **settings)
+
+    monkeypatch.setattr(model, "generate", tight)
+    scorer = ValidationScorer(samples)
+    assert scorer(model, never) == expected
+    assert scorer(model, never) == expected
+    assert sizes == [12, 6, 3, 3, 3, 3, *[3] * 4]
+    assert "captions are scored 3 pictures at a time" in caplog.text

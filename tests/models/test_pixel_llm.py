@@ -247,3 +247,27 @@ def test_the_tokenizer_can_be_fitted_while_results_of_an_earlier_forward_are_hel
     assert weight.grad is not None
     assert weight.grad.shape == weight.shape == (model.num_embeddings, 16)
     assert held.shape[-1] == held_too.shape[-1] == 1000
+
+
+# --- each size does something -----------------------------------------------------------------------------------------
+
+
+def test_sizes_show_in_the_shapes_of_the_weights(tiny_model):
+    shapes = {name: tuple(weight.shape) for name, weight in tiny_model().named_parameters()}
+    for settings in (
+        {"patch_size": 4}, {"image_size": (16, 16)}, {"stem": "conv"}, {"vision_embed_dim": 64},
+        {"vision_num_layers": 1}, {"text_embed_dim": 48}, {"text_num_layers": 3}, {"mlp_ratio": 2.0},
+        {"vocab_size": 300}, {"max_seq_len": 8},
+    ):  # fmt: skip
+        others = {name: tuple(weight.shape) for name, weight in tiny_model(**settings).named_parameters()}
+        assert others != shapes, settings
+    wide = tiny_model(mlp_ratio=2.0).encoder.blocks[0].mlp.up.weight
+    assert tuple(wide.shape) == (64, 32)
+
+
+@pytest.mark.parametrize("heads", [{"vision_num_heads": 2}, {"text_num_heads": 6}])
+def test_heads_divide_the_same_weights_otherwise(tiny_model, heads):
+    model, other = tiny_model(), tiny_model(**heads)
+    other.load_state_dict(model.state_dict())
+    images = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(model(images, ["a cat"]), other(images, ["a cat"]))

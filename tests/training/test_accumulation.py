@@ -109,14 +109,14 @@ def test_the_trainer_accumulates_what_a_large_batch_would_learn(tiny_trainer, ti
 
 
 class OutOfMemoryBeyond(torch.nn.Module):
-    """A wrapper that has memory for so many pictures at once."""
+    """A wrapper that has memory for so many pictures at once: in training, or in validation."""
 
-    def __init__(self, module, limit):
+    def __init__(self, module, limit, *, in_training=True):
         super().__init__()
-        self.module, self.limit = module, limit
+        self.module, self.limit, self.in_training = module, limit, in_training
 
     def forward(self, images, *arguments, **named):
-        if len(images) > self.limit and self.training:
+        if len(images) > self.limit and self.training == self.in_training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
         return self.module(images, *arguments, **named)
 
@@ -140,6 +140,26 @@ def test_where_memory_runs_out_batches_are_divided_and_the_run_is_the_same(
     )
     again.resume("epoch_1")
     assert again.state.batch_parts == 4
+
+
+def test_where_memory_runs_out_in_validation_its_batches_alone_are_divided(
+    tiny_trainer, tiny_model, shapes_loader, caplog
+):
+    runs = []
+    for limit in (100, 3):
+        trainer = tiny_trainer(
+            f"limit_{limit}", model=OutOfMemoryBeyond(tiny_model(dropout=0.0), limit, in_training=False),
+            train_loader=shapes_loader(24, batch_size=8), val_loader=shapes_loader(15, batch_size=15),
+        )  # fmt: skip
+        runs.append((trainer, trainer.train(2)))
+    (_, whole), (tight, divided) = runs
+    assert (tight.state.batch_parts, tight.state.validation_parts) == (1, 8)
+    assert divided["train_losses"] == whole["train_losses"]
+    assert divided["val_losses"] == pytest.approx(whole["val_losses"], rel=1e-6)
+    assert caplog.text.count("Memory ran out in the validation") == 3, "2, 4 and 8 parts, once for good"
+    again = tiny_trainer("limit_3", train_loader=shapes_loader(24, batch_size=8))
+    again.resume("epoch_1")
+    assert again.state.validation_parts == 8
 
 
 def test_a_picture_that_does_not_fit_alone_is_an_error_that_loses_nothing(tiny_trainer, tiny_model):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from systems.pixel_llm.data.collate import BadPicture
-from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.errors import ConfigError, DatasetError
 from systems.pixel_llm.training.batch_content import bad_pictures_of_batch, captions_of_batch, image_index_of_batch
 
 IMAGES = torch.zeros(2, 3, 4, 4)
@@ -27,13 +27,24 @@ def test_captions_of_any_sequence() -> None:
         ([IMAGES, ["a"]], "list"),
         ({"images": IMAGES}, r"keys \['images'\]"),
         ({"captions": ["a"]}, r"keys \['captions'\]"),
-        ({"images": IMAGES, "captions": [1, 2]}, r"keys \['captions', 'images'\]"),
         (3, "int"),
     ],
 )
 def test_what_is_no_batch_is_explained(wrong: Any, found: str) -> None:
     with pytest.raises(ConfigError, match=f"A batch must be a dict with 'images' .* found {found}"):
         captions_of_batch(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"), [(7, "'7', int"), (None, "'None', NoneType"), (["a"], r"\"\['a'\]\", list")]
+)
+def test_a_caption_that_is_no_string_is_named_with_its_picture(wrong: Any, told: str) -> None:
+    captions = ["a", "b", wrong]
+    with pytest.raises(DatasetError, match=f"that of picture 2 of the batch is {told}"):
+        captions_of_batch(batch(captions=captions))
+    index = torch.tensor([0, 1, 1])
+    with pytest.raises(DatasetError, match=f"A caption must be a string: that of b.png is {told}"):
+        captions_of_batch(batch(captions=captions, image_paths=["a.png", "b.png"], caption_image_index=index))
 
 
 def test_a_batch_without_an_index_has_a_caption_a_picture() -> None:

@@ -61,5 +61,5 @@ def test_what_is_no_list_of_rates(value: Any) -> None:
 def test_a_part_twice_and_a_value_of_another_kind() -> None:
     with pytest.raises(ConfigError, match="learning_rates gives 'encoder' twice"):
         TrainingOptions(learning_rates="encoder=1e-4,encoder=1e-3")
-    with pytest.raises(ConfigError, match=r"learning_rates must be parts with their rates, .* not 3"):
+    with pytest.raises(ConfigError, match=r"learning_rates must be PART=RATE .*, or a dict .*, not 3"):
         TrainingOptions(learning_rates=3)  # type: ignore[arg-type]

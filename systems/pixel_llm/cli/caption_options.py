@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.generation_options import GenerationOptions
+from systems.pixel_llm.settings import Accepts, Count, check_settings
 
 __all__ = ["CaptionForm", "CaptionOptions", "default_generation"]
 
@@ -55,27 +56,22 @@ class CaptionOptions:
     watch: bool = False
     """When all is done, wait for new pictures in the folders, until Ctrl-C (exit status 130, as always). A file that is
     still being copied is left until it rests."""
-    watch_seconds: float = 2.0
+    watch_seconds: Annotated[float, Accepts(above=0, below=1e6)] = 2.0
     """Seconds between two looks at the folders."""
     progress: Literal["auto", "bar", "off"] = "auto"
     """A bar on stderr; auto: where that is a terminal and captions do not go to one, else a line a minute."""
     device: str | None = None
     """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Pictures captioned at once, and at most lost by a kill."""
-    num_workers: int | None = None
+    num_workers: Count | None = None
     """Pictures decoded side by side. Left out: as many as processor cores."""
     seed: int = 0
     """With --do-sample: all that is drawn follows from this number."""
     generation: GenerationOptions = field(default_factory=lambda: default_generation(()))
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "num_workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}.")
-        if not 0 < self.watch_seconds < 1e6:
-            raise ConfigError(f"watch_seconds must be above 0, not {self.watch_seconds}.")
+        check_settings(self, passed_over=["run", "pictures"])
         if not self.pictures:
             raise ConfigError("name at least one picture or folder of pictures.")
         if self.form == "txt" and self.output is not None:

@@ -1,6 +1,7 @@
 """`pixel-llm demo`: the whole job on drawn shapes, and how well it went on shapes that training never showed."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from shlex import quote
 from typing import Any
@@ -59,7 +60,8 @@ def run(options: DemoOptions) -> int:
     )
     with stop_on_signals(trainer.request_stop) as stopped_by:
         trainer.train()
-    if trainer.state.step > 0:
+    # Who presses Ctrl-C wants to see what came of it; who is about to be ended has no time for it.
+    if trainer.state.step > 0 and stopped_by in ([], [signal.SIGINT]):
         score(folder, options, device)
     return 128 + stopped_by[0] if stopped_by else 0
 

@@ -11,6 +11,7 @@ from systems.pixel_llm.cli.caption_options import DEFAULT_NUM_BEAMS
 from systems.pixel_llm.data.options import ReadingOptions
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models.generation_options import GenerationOptions
+from systems.pixel_llm.settings import Accepts, Count, check_settings
 
 __all__ = ["EvaluateOptions"]
 
@@ -38,7 +39,7 @@ class EvaluateOptions:
     val of the run's own data, all of others."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     generation: GenerationOptions = field(default_factory=lambda: GenerationOptions(num_beams=DEFAULT_NUM_BEAMS))
-    num_pictures: int | None = None
+    num_pictures: Count | None = None
     """Score so many, evenly spaced. Left out: all."""
     train_data: Path | None = None
     """Folder of the training pictures, for the baselines. Left out: where the run had them."""
@@ -50,20 +51,15 @@ class EvaluateOptions:
     """Folder of a CLIP model on this machine, for CLIPScore. Left out: CLIPScore is not computed."""
     compare: Path | None = None
     """Another run, or the folder of an earlier evaluation of the same pictures: is one of the two better?"""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Pictures captioned at once."""
-    num_workers: int | None = None
+    num_workers: Annotated[int, Accepts(at_least=0)] | None = None
     """Threads that decode pictures. Left out: chosen by measuring."""
     device: str | None = None
     """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("num_pictures", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}.")
-        if self.num_workers is not None and self.num_workers < 0:
-            raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {self.num_workers}.")
+        check_settings(self, passed_over=["run", "data"])
         if self.generation.num_return_sequences > 1:
             raise ConfigError(
                 f"num_return_sequences={self.generation.num_return_sequences} asks for several captions a picture, and "

@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -16,7 +16,7 @@ __all__ = ["FLAG_VALUES"]
 
 FLAG_VALUES = ConstructorRegistry()
 
-NONE = "none"
+NONE, AUTO = "none", "auto"
 # Type -> what help calls its values, and what an error calls one.
 KINDS: dict[type, tuple[str, str]] = {
     int: ("INT", "a whole number"),
@@ -53,6 +53,17 @@ def _number_alone(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     return _one_word(
         metavar, lambda text: _number(kind, text, spelled), lambda value: isinstance(value, accepted), show=str
     )
+
+
+@FLAG_VALUES.primitive_rule
+def _number_or_auto(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if set(_members(info.type)) != {int, Literal["auto"]}:
+        return None
+
+    def read(text: str) -> int | str:
+        return AUTO if text.lower() == AUTO else int(_number(int, text, f"a whole number or {AUTO}"))
+
+    return _one_word("INT|auto", read, lambda value: value == AUTO or isinstance(value, int), show=str)
 
 
 @FLAG_VALUES.primitive_rule

@@ -1,37 +1,25 @@
-"""The help text of every flag: the words under its field, in one piece, for `tyro` to break into lines by itself.
+"""The words that stand under a field, in one piece: the help of its flag, and its line on the page of all settings.
 
-`tyro` takes each further line of such words for a line that is meant, since it is indented, and help then ends lines in
-the middle of a sentence. It looks at a field's metadata first, so the joined words go there.
+`tyro` would find them too, but takes each further line of such words for a line that is meant, since it is indented,
+and help then ends lines in the middle of a sentence.
 """
 
 import ast
 import sys
-from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any
 
-__all__ = ["join_help_lines"]
+__all__ = ["help_texts"]
 
 
-def join_help_lines(options: type[Any]) -> None:
-    """Give each field of `options`, and of the dataclasses that are its fields, the words under it as its help."""
+def help_texts(options: type[Any]) -> dict[str, str]:
+    """Field -> the words under it, for the fields that have some; nothing where the source is not at hand."""
     written = {name: text for base in reversed(options.__mro__) for name, text in _words_under_fields(base).items()}
-    types = get_type_hints(options)
-    for each in fields(options):
-        if is_dataclass(kind := types[each.name]):
-            join_help_lines(kind)  # type: ignore[arg-type]  # it is no instance
-        elif each.name in written:
-            _set_help(each, " ".join(written[each.name].split()))
-
-
-def _set_help(of: Field[Any], text: str) -> None:
-    of.metadata = MappingProxyType({**of.metadata, "help": text})
+    return {name: " ".join(text.split()) for name, text in written.items()}
 
 
 def _words_under_fields(options: type) -> dict[str, str]:
-    """Field -> the string that stands right under it; nothing where the source is not at hand."""
     for node in _source_of(options.__module__).body:
         if isinstance(node, ast.ClassDef) and node.name == options.__name__:
             return {

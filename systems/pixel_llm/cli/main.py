@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from systems.pixel_llm import __version__
+from systems.pixel_llm.cli.signals import SignalGuard, ending_on_signals, signal_told
 from systems.pixel_llm.errors import ConfigError, PixelLLMError, nearest_name_hint
 
 __all__ = ["entry_point", "main"]
@@ -63,31 +64,42 @@ def main(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         _complain(_unknown(name))
         return 2
-    with _lines_on_stderr():
-        return _run(name, rest)
+    with _lines_on_stderr(), ending_on_signals() as guard:
+        return _run(name, rest, guard)
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
+def _run(name: str, arguments: Sequence[str], guard: SignalGuard) -> int:
+    options = None
     try:
         options = getattr(importlib.import_module("systems.pixel_llm.cli.options"), f"parse_{name}")(arguments)
         status: int = importlib.import_module(f"systems.pixel_llm.cli.{name}").run(options)
         sys.stdout.flush()
+    except ConfigError as error:
+        _complain(_own_message(error) if options is None else _in_flags(_own_message(error), type(options)))
+        return 2
     except PixelLLMError as error:
         _complain(_own_message(error))
-        return 2 if isinstance(error, ConfigError) else 1
+        return 1
     except KeyboardInterrupt:
-        _complain("stopped by Ctrl-C.")
-        return 128 + signal.SIGINT
+        return _stopped(guard)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`). Nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
+        if guard.has_raised:  # where an import is broken off, for one, there comes out what became of it
+            return _stopped(guard)
         if os.environ.get(DEBUG_VARIABLE):
             raise
         _complain(_unexpected(error))
         return 1
     return status
+
+
+def _stopped(guard: SignalGuard) -> int:
+    number = guard.received[0] if guard.received else signal.SIGINT
+    _complain(f"stopped by {signal_told(number)}.")
+    return 128 + number
 
 
 def _usage() -> str:
@@ -125,6 +137,13 @@ def _own_message(error: PixelLLMError) -> str:
         kind = type(error)
         text = text.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2]
     return text.strip()
+
+
+def _in_flags(message: str, options: type) -> str:
+    """What the library says of settings, with the flags of the command in their place."""
+    flags = importlib.import_module("systems.pixel_llm.cli.flags")
+    told: str = flags.in_flags(message, flags.setting_types(options))
+    return told
 
 
 def _unexpected(error: Exception) -> str:

@@ -16,8 +16,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from systems.pixel_llm.cli.caption_options import CaptionOptions, default_generation
 from systems.pixel_llm.cli.evaluate_options import EvaluateOptions
-from systems.pixel_llm.cli.flag_values import FLAG_VALUES
-from systems.pixel_llm.cli.help_texts import join_help_lines
+from systems.pixel_llm.cli.flags import parsed
 from systems.pixel_llm.cli.report_options import ReportOptions
 from systems.pixel_llm.cli.settings_file import read_settings
 from systems.pixel_llm.cli.word_order import folders_first
@@ -25,6 +24,7 @@ from systems.pixel_llm.data.options import DataOptions, MixOptions, ReadingOptio
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.evaluation.run_files import OPTIONS_FILE
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
+from systems.pixel_llm.settings import Accepts, Count, Share, check_settings
 from systems.pixel_llm.training.options import TrainingOptions
 
 __all__ = [
@@ -74,20 +74,17 @@ class RunOptions:
     """Run or checkpoint whose weights and tokenizer to start from; the model's settings are then those it has."""
     val: Path | None = None
     """Folder of captioned pictures for validation. Left out: a part of DATA is held back."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the data, in total. Without this, --max-steps and --max-minutes: 30."""
     device: str | None = None
     """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
-    checkpoint_interval: int = 1
+    checkpoint_interval: Count = 1
     """Save after every so many epochs. (A run bounded by steps or minutes saves about ten times.)"""
-    log_interval: int = 50
+    log_interval: Count = 50
     """Report after every so many steps."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "checkpoint_interval", "log_interval"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}.")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,24 +120,21 @@ class InspectOptions:
     """Folder of captioned pictures for validation. Left out: the part of DATA that train would hold back."""
     val_manifest: Path | None = None
     """File of the names and captions of the pictures to validate on."""
-    max_seq_len: int = 128
+    max_seq_len: Count = 128
     """Most tokens of a caption that the model will take: longer ones are counted as cut. As for train."""
-    image_size: int = 224
+    image_size: Count = 224
     """Side in pixels of the pictures that the model will see: smaller pictures are counted. The presets of train have
     64 (tiny), 128 (small) and 224 (base)."""
     html: Path | None = None
     """Write a page with pictures and histograms: one file that can be sent around."""
     json: Path | None = None
     """Write all findings for other programs."""
-    num_workers: int | None = None
+    num_workers: Count | None = None
     """Pictures looked at side by side. Left out: as many as processor cores."""
 
     def __post_init__(self) -> None:
         _check_named(self.data)
-        for name in ("max_seq_len", "image_size", "num_workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}.")
+        check_settings(self, passed_over=["data"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,23 +149,21 @@ class SplitOptions:
     """Folder of captioned pictures."""
     out: Path
     """Folder to write the files to."""
-    val: float = 0.1
+    val: Share = 0.1
     """Share of the pictures for validation."""
-    test: float = 0.1
+    test: Share = 0.1
     """Share of the pictures for a test at the very end."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     seed: int = 0
     """Another one makes another split."""
-    num_workers: int | None = None
+    num_workers: Count | None = None
     """Pictures looked at side by side. Left out: as many as processor cores."""
 
     def __post_init__(self) -> None:
-        if self.num_workers is not None and self.num_workers < 1:
-            raise ConfigError(f"num_workers must be at least 1, not {self.num_workers}.")
-        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+        check_settings(self, passed_over=["data", "out"])
+        if self.val + self.test >= 1:
             raise ConfigError(
-                f"val={self.val} and test={self.test} must be at least 0, and together less than 1: the rest is for "
-                "training."
+                f"val={self.val} and test={self.test} must together be less than 1: the rest is for training."
             )
 
 
@@ -206,22 +198,17 @@ class DemoOptions:
 
     out: Path | None = None
     """Run folder. Left out: runs/demo, numbered when taken."""
-    max_minutes: float = 3.0
+    max_minutes: Annotated[float, Accepts(above=0)] = 3.0
     """Minutes of training."""
-    num_pictures: int = 500
+    num_pictures: Count = 500
     """Pictures scored of each kind."""
     device: str | None = None
     """cpu, cuda, cuda:1, ... Left out: a GPU where there is one."""
-    seed: int = 0
+    seed: Annotated[int, Accepts(at_least=0)] = 0
     """All that is random follows from this number."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_minutes < 1e6:
-            raise ConfigError(f"max_minutes must be above 0, not {self.max_minutes}.")
-        if self.num_pictures < 1:
-            raise ConfigError(f"num_pictures must be at least 1, not {self.num_pictures}.")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be at least 0, not {self.seed}.")
+        check_settings(self)
 
 
 def _check_named(data: tuple[Path, ...]) -> None:
@@ -327,10 +314,7 @@ PROGRAMS: dict[type, str] = {
 
 
 def _parsed(options: type[Options], arguments: Sequence[str], **details: Any) -> Options:
-    """A command line read by tyro, which makes a flag of each field of `options`; `details` are arguments of its."""
-    join_help_lines(options)
-    parsed: Options = tyro.cli(options, prog=PROGRAMS[options], args=arguments, registry=FLAG_VALUES, **details)
-    return parsed
+    return parsed(options, arguments, prog=PROGRAMS[options], **details)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 """`pixel-llm train DATA`: read the options, the data and the model, train, and leave a run folder worth looking at."""
 
 import logging
+import math
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +45,7 @@ from systems.pixel_llm.evaluation.validation_scorer import ValidationScorer
 from systems.pixel_llm.inference import find_checkpoint
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
-from systems.pixel_llm.training import Trainer
+from systems.pixel_llm.training import Trainer, find_batch_size
 from systems.pixel_llm.training.options import TrainingOptions
 
 __all__ = ["run"]
@@ -69,18 +71,22 @@ def run(command: TrainCommand) -> int:
     torch.manual_seed(command.training.seed)
     model = make_model(command, may_start_elsewhere=not has_checkpoint)
     command = replace(command, model=model.config)
+    if has_checkpoint:
+        command = with_recorded_batch_size(command, folder)
     bad_pictures = BadPictureList(
         folder.bad_pictures,
         num_pictures=len(sides.train) + len(sides.validation),
         max_share=command.dataset.max_bad_share,
     )
     trainer = make_trainer(command, model, folder, sides, bad_pictures, device=device)
+    # As a number, where it was to be found: a resumed run takes the same.
+    command = replace(command, dataset=replace(command.dataset, batch_size=trainer.train_loader.batch_size))
     make_run_folder(folder)  # only now, so that a mistyped name leaves no empty folder behind
-    bad_pictures.foresee(bad)
     if has_checkpoint:
         info = trainer.resume()
         logger.info("Resuming %s at checkpoint %s, step %d.", folder.path, info["name"], trainer.state.step)
-    write_options(folder, command)
+    write_options(folder, command)  # before all else: by this file --resume knows a run that was stopped here
+    bad_pictures.foresee(bad)
     write_environment(folder.environment, device)
     write_data_record(record_of(command.data, sides), folder.path)
     logger.info(
@@ -99,16 +105,47 @@ def run(command: TrainCommand) -> int:
     else:
         if trainer.state.step == steps_before and not stopped_by:
             logger.info("To train on, resume with a higher --epochs, --max-steps or --max-minutes.")
-        result = None
-        if not stopped_by:
-            result = score_validation(
-                folder, sides, data=command.data, device=device, num_workers=command.dataset.num_workers
-            )
-        pictured = sides.validation or sides.train
-        write_pictures(folder, pictured, title=f"{folder.path.name}: validation pictures", device=device)
-        has_report = report_run(folder, device=device)
-        tell_end(folder, command, trainer, result, stopped_by, has_report=has_report)
+        try:
+            show_run(command, folder, sides, trainer, stopped_by, device=device)
+        except KeyboardInterrupt:
+            logger.warning(
+                "Training is done and the run is whole. For what is missing: pixel-llm train %s --out %s --resume",
+                spelled(command.data), quote(str(folder.path)),
+            )  # fmt: skip
+            raise
     return 128 + stopped_by[0] if stopped_by else 0
+
+
+def show_run(
+    command: TrainCommand,
+    folder: RunFolder,
+    sides: Sides,
+    trainer: Trainer,
+    stopped_by: list[int],
+    *,
+    device: torch.device,
+) -> None:
+    """Score the run, make what there is to look at, and tell of it. A signal leaves out what it comes to first."""
+    result = None
+    if not stopped_by:
+        result = score_validation(
+            folder, sides, data=command.data, device=device, num_workers=command.dataset.num_workers
+        )
+    # Who presses Ctrl-C wants to see what came of it; who is about to be ended has no time for it.
+    is_looked_at = stopped_by in ([], [signal.SIGINT])
+    has_pictures = is_looked_at and picture_run(folder, sides.validation or sides.train, device=device)
+    has_report = is_looked_at and report_run(folder, device=device)
+    tell_end(folder, command, trainer, result, stopped_by, has_pictures=has_pictures, has_report=has_report)
+
+
+def picture_run(folder: RunFolder, samples: SampleTable, *, device: torch.device) -> bool:
+    """Write the contact sheet and the curve of a run that has just ended; whether they are there."""
+    try:
+        write_pictures(folder, samples, title=f"{folder.path.name}: validation pictures", device=device)
+    except KeyboardInterrupt:
+        logger.warning("The contact sheet was stopped; the run is whole.")
+        return False
+    return True
 
 
 def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
@@ -131,6 +168,15 @@ def check_resumed(folder: RunFolder, command: TrainCommand) -> None:
         logger.warning(
             "This run was started on %s; from here on it trains on %s.", spelled(data), spelled(command.data)
         )
+
+
+def with_recorded_batch_size(command: TrainCommand, folder: RunFolder) -> TrainCommand:
+    """The batch size that the run was begun with, in the place of "auto": another one would be another order."""
+    recorded = read_settings(folder.options).get("batch_size") if folder.options.is_file() else None
+    if command.dataset.batch_size != "auto" or recorded is None:
+        return command
+    logger.info("batch_size auto: %s, as found when the run was begun.", recorded)
+    return replace(command, dataset=replace(command.dataset, batch_size=recorded))
 
 
 def spelled(folders: Sequence[Path]) -> str:
@@ -239,12 +285,19 @@ def make_trainer(
         )
 
     batch_size, num_workers = command.dataset.batch_size, command.dataset.num_workers
+    train_set = make_dataset(sides.train, first=0, augment=command.dataset.augment)
+    if batch_size == "auto":
+        batch_size = find_batch_size(
+            model, train_set, device=device, weights=sides.train_weights, options=command.training
+        )
+    timeout = command.dataset.worker_timeout_seconds
     train_loader = make_loader(
-        make_dataset(sides.train, first=0, augment=command.dataset.augment),
+        train_set,
         batch_size=batch_size,
         shuffle=True,
         num_workers=num_workers,
         weights=sides.train_weights,
+        worker_timeout_seconds=timeout,
     )
     val_loader = None
     if sides.validation:
@@ -253,6 +306,7 @@ def make_trainer(
             batch_size=batch_size,
             shuffle=False,
             num_workers=num_workers,
+            worker_timeout_seconds=timeout,
         )
     options, scorer = judged(command, sides.validation)
     return Trainer(
@@ -293,12 +347,13 @@ def tell_end(
     result: EvaluationResult | None,
     stopped_by: list[int],
     *,
+    has_pictures: bool,
     has_report: bool,
 ) -> None:
     """What came of it, on stdout; what to type next, on stderr."""
     history = trainer.get_history()
     if history["val_losses"]:
-        print(f"best validation loss: {min(history['val_losses']):.4f}")
+        print(f"best validation loss: {min(filter(math.isfinite, history['val_losses']), default=math.nan):.4f}")
         if history["cider_d"] and result is None:  # else the same, on more pictures, is told below
             print(f"best CIDEr-D on a part of the validation pictures: {max(history['cider_d']):.4f}")
     elif history["train_losses"]:
@@ -306,8 +361,9 @@ def tell_end(
     if result is not None:
         print(score_line(result))
         print(f"captions and scores: {folder.evaluation}")
-    print(f"contact sheet: {folder.samples}")
-    print(f"training curve: {folder.curve}")
+    if has_pictures:
+        print(f"contact sheet: {folder.samples}")
+        print(f"training curve: {folder.curve}")
     if has_report:
         print(f"report: {folder.report}")
     if trainer.bad_pictures:
@@ -315,9 +371,9 @@ def tell_end(
             "%d pictures could not be read and were left out: %s lists them.",
             len(trainer.bad_pictures), folder.bad_pictures,
         )  # fmt: skip
-    if stopped_by:
+    if trainer.stop_reason == "interrupted":
         logger.info(
-            "Stopped early, so there are no scores. To go on: pixel-llm train %s --out %s --resume",
-            spelled(command.data), quote(str(folder.path)),
+            "Stopped early, so there are no scores%s. To go on: pixel-llm train %s --out %s --resume",
+            "" if has_pictures else " and no pictures", spelled(command.data), quote(str(folder.path)),
         )  # fmt: skip
     logger.info("To caption: pixel-llm caption %s PICTURE...", quote(str(folder.path)))

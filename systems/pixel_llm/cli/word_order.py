@@ -5,8 +5,8 @@ flag here has one word as its value or none, so which words are folders can be t
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+
+from systems.pixel_llm.cli.flags import switches
 
 __all__ = ["folders_first"]
 
@@ -15,26 +15,14 @@ def folders_first(arguments: Sequence[str], command: type) -> list[str]:
     """The same words, those in front that are neither a flag of `command`, a dataclass of options, nor its value."""
     if "--" in arguments:  # whoever writes it has put the folders behind it
         return list(arguments)
-    switches = {"--help", *(sign + name for name in _switches(command) for sign in ("--", "--no-"))}
+    have_no_value = {"--help", *(sign + name for name in switches(command) for sign in ("--", "--no-"))}
     folders, others, is_value_next = [], [], False
     for word in arguments:
         is_value, is_value_next = is_value_next, False
         if is_value or (word.startswith("-") and word != "-"):  # alone, it is stdin among the folders
             others.append(word)
             is_value_next = not is_value and word.startswith("--") and "=" not in word
-            is_value_next = is_value_next and word.replace("_", "-") not in switches
+            is_value_next = is_value_next and word.replace("_", "-") not in have_no_value
         else:
             folders.append(word)
     return folders + others
-
-
-def _switches(options: type) -> list[str]:
-    """The options of type bool, in the parts too: their flags have no value."""
-    found: list[str] = []
-    hints: dict[str, Any] = get_type_hints(options)
-    for each in fields(options):
-        if is_dataclass(hints[each.name]):
-            found += _switches(hints[each.name])
-        elif hints[each.name] is bool:
-            found.append(each.name.replace("_", "-"))
-    return found

@@ -65,11 +65,15 @@ def collate_captions(samples: Sequence[DatasetItem]) -> CaptionBatch:
     """Stack the items of a dataset into one batch.
 
     Raises:
-        DatasetError: two pictures differ in size; the message names both.
+        DatasetError: a picture is no tensor, or two differ in size; the message names them.
     """
     items: list[Mapping[str, Any]] = [sample for sample in samples if not isinstance(sample, BadPicture)]
     bad_pictures = [sample for sample in samples if isinstance(sample, BadPicture)]
     for item in items:
+        if not isinstance(item["image"], Tensor):
+            raise DatasetError(
+                f"The picture {item['image_path']} must be a tensor [3, H, W], found {type(item['image']).__name__}."
+            )
         if item["image"].shape != items[0]["image"].shape:
             raise DatasetError(
                 f"The pictures of a batch must have one size: {items[0]['image_path']} is {_size(items[0])}, "
@@ -91,5 +95,5 @@ def collate_captions(samples: Sequence[DatasetItem]) -> CaptionBatch:
 
 
 def _size(item: Mapping[str, Any]) -> str:
-    height, width = item["image"].shape[-2:]
-    return f"{height} x {width} (height x width)"
+    shape = item["image"].shape
+    return f"{shape[1]} x {shape[2]} (height x width)" if len(shape) == 3 and shape[0] == 3 else f"{list(shape)}"

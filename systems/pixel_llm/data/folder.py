@@ -25,6 +25,7 @@ __all__ = [
     "list_folder",
     "quoted",
     "shown",
+    "shown_some",
     "stem_of",
     "walk_folder",
 ]
@@ -208,11 +209,11 @@ def hint_from(listing: FolderListing) -> str:
     if named_files:
         named = MANIFEST_FILE if MANIFEST_FILE in listing.manifests else named_files[0]
         return (
-            f"Found {_some(named_files)} there: if that is what names the pictures, pass --manifest "
+            f"Found {shown_some(named_files)} there: if that is what names the pictures, pass --manifest "
             f'{shown(folder / named)} (in Python: caption_format="auto", manifest_file={str(folder / named)!r}).'
         )
     if listing.archives:
-        return f'Found {_some(listing.archives)} there: for captioned pictures in tar files use "webdataset".'
+        return f'Found {shown_some(listing.archives)} there: for captioned pictures in tar files use "webdataset".'
     if listing.paired:
         return f'It holds {len(listing.paired)} pictures with .txt files: use caption_format="text".'
     counts = {
@@ -238,6 +239,7 @@ def quoted(text: str, *, at_most: int = 200) -> str:
     return repr(text if len(text) <= at_most else f"{text[:at_most]}...")
 
 
-def _some(names: list[str]) -> str:
+def shown_some(names: Sequence[str]) -> str:
+    """The first three of these names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(map(shown, names[:3])) + more

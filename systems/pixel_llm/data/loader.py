@@ -4,6 +4,7 @@
 processes, for all else: a user's transform draws from global generators, which threads share.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
+from systems.pixel_llm.data.options import WORKER_TIMEOUT_SECONDS
 from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.data.threads import usable_cores
 from systems.pixel_llm.errors import ConfigError
@@ -44,6 +46,7 @@ def make_loader(
     shuffle: bool,
     num_workers: int | None = None,
     weights: Sequence[float] | NDArray[np.float64] | None = None,
+    worker_timeout_seconds: float = WORKER_TIMEOUT_SECONDS,
 ) -> PictureLoader | DataLoader[Any]:
     """A loader of the dataset's own batches.
 
@@ -55,16 +58,25 @@ def make_loader(
             threads by measuring, processes by the number of processor cores and pictures.
         weights: one a sample, how often it comes in an epoch, as `epoch_order` tells; left out, all come once. Only of
             a `PictureLoader`.
+        worker_timeout_seconds: where none of the threads or processes has given anything for so long, that is an error;
+            0 waits for ever, as reading in the main process does.
 
     Raises:
-        ConfigError: `batch_size`, `num_workers` or a weight is out of range.
+        ConfigError: `batch_size`, `num_workers`, `worker_timeout_seconds` or a weight is out of range.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
     if num_workers is not None and num_workers < 0:
         raise ConfigError(f"num_workers must be at least 0 (0 reads in the main process), not {num_workers}.")
+    if not 0 <= worker_timeout_seconds < math.inf:
+        raise ConfigError(
+            f"worker_timeout_seconds must be at least 0 (0 waits for ever), not {worker_timeout_seconds}."
+        )
     if isinstance(dataset, ImageCaptionDataset) and dataset.has_own_pixels:
-        return PictureLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, weights=weights)
+        return PictureLoader(
+            dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, weights=weights,
+            timeout_seconds=worker_timeout_seconds,
+        )  # fmt: skip
     if weights is not None:
         raise ConfigError(
             "weights need an ImageCaptionDataset without a transform of its own. For others give torch's DataLoader a "
@@ -80,6 +92,7 @@ def make_loader(
         collate_fn=dataset.get_collate_fn(),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
+        timeout=worker_timeout_seconds if num_workers else 0,
     )
 
 

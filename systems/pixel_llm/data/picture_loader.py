@@ -10,7 +10,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,9 +20,12 @@ from numpy.typing import NDArray
 
 from systems.pixel_llm.data.collate import BadPicture, CaptionBatch
 from systems.pixel_llm.data.dataset import ImageCaptionDataset
+from systems.pixel_llm.data.folder import shown_some
+from systems.pixel_llm.data.options import WORKER_TIMEOUT_SECONDS
 from systems.pixel_llm.data.order import EpochOrder, checked_weights, epoch_order, mean_draws
+from systems.pixel_llm.data.reading_threads import ReadingThreads, is_finished
 from systems.pixel_llm.data.threads import default_threads
-from systems.pixel_llm.errors import DatasetError
+from systems.pixel_llm.errors import DatasetError, LoaderError
 
 __all__ = ["PictureLoader"]
 
@@ -49,13 +54,15 @@ class PictureLoader:
         num_workers: int | None = None,
         batches_ahead: int | None = None,
         weights: Sequence[float] | NDArray[np.float64] | None = None,
+        timeout_seconds: float = WORKER_TIMEOUT_SECONDS,
     ) -> None:
         """`num_workers` threads decode (0: the caller's; None: measured at the first batch), up to `batches_ahead`
         batches before they are asked for (None: none on a processor, some beside a GPU). `weights`, one a sample, say
-        how often each comes in an epoch.
+        how often each comes in an epoch. Where no thread has come to the end of a picture for `timeout_seconds` (0: for
+        ever), that is an error.
         """
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
-        self.num_workers = num_workers
+        self.num_workers, self.timeout_seconds = num_workers, timeout_seconds
         self.batches_ahead = batches_ahead
         if batches_ahead is None:
             self.batches_ahead = _BATCHES_AHEAD if torch.cuda.is_available() else 0
@@ -78,6 +85,7 @@ class PictureLoader:
 
         Raises:
             DatasetError: a picture cannot be read, and the dataset does not leave such out.
+            LoaderError: the threads hang.
         """
         order = epoch_order(
             len(self.dataset), seed=self.dataset.seed, epoch=epoch, shuffle=self.shuffle, weights=self.weights
@@ -91,23 +99,21 @@ class PictureLoader:
                 for batch in batches:
                     yield _Filling(self.dataset, batch, epoch, pool=None).finished()
             else:
-                with ThreadPoolExecutor(self.num_workers, thread_name_prefix="pictures") as pool:
+                with ReadingThreads(self.num_workers) as pool:
                     yield from self._read_ahead(batches, epoch, pool)
         finally:  # also where the run ends in the middle of the epoch, which may be hours of decoding
             if self.dataset.cache is not None:
                 self.dataset.cache.flush()
 
-    def _read_ahead(
-        self, batches: Iterator[EpochOrder], epoch: int, pool: ThreadPoolExecutor
-    ) -> Iterator[CaptionBatch]:
+    def _read_ahead(self, batches: Iterator[EpochOrder], epoch: int, pool: ReadingThreads) -> Iterator[CaptionBatch]:
         waiting: deque[_Filling] = deque()
         try:
             for batch in batches:
                 waiting.append(_Filling(self.dataset, batch, epoch, pool=pool, num_threads=self.num_workers or 0))
                 if len(waiting) > (self.batches_ahead or 0):
-                    yield waiting.popleft().finished()
+                    yield waiting.popleft().finished(timeout_seconds=self.timeout_seconds)
             while waiting:
-                yield waiting.popleft().finished()
+                yield waiting.popleft().finished(timeout_seconds=self.timeout_seconds)
         finally:
             for filling in waiting:
                 filling.cancel()
@@ -122,7 +128,7 @@ class PictureLoader:
         seconds = _MEASURED_SECONDS / len(candidates)
         open_rows = (row for row in range(len(self.dataset)) if cache is None or cache.get(row) is None)
         for count in candidates:
-            rate = _pictures_per_second(self.dataset, open_rows, count, seconds)
+            rate = _pictures_per_second(self.dataset, open_rows, count, seconds, timeout_seconds=self.timeout_seconds)
             if rate is None:  # all are in the cache: nothing is left to decode
                 break
             if rate > best * _LEAST_GAIN:
@@ -144,7 +150,7 @@ class _Filling:
         order: EpochOrder,
         epoch: int,
         *,
-        pool: ThreadPoolExecutor | None,
+        pool: ReadingThreads | None,
         num_threads: int = 0,
     ) -> None:
         self._dataset, self._order, self._epoch = dataset, order, epoch
@@ -154,6 +160,8 @@ class _Filling:
         self._rows: NDArray[np.uint8] = self._images.numpy()
         self._found: list[BadPicture | None] = [None] * len(order.samples)
         self._waiting_rows = iter(range(len(order.samples)))
+        self._begun: list[int] = []
+        self._ended: list[int] = []
         self._jobs: list[Future[None]] = []
         is_kept = dataset.cache is not None and not dataset.augment
         self._is_copied = is_kept and dataset.cache is not None and dataset.cache.take(order.samples, self._rows)
@@ -161,10 +169,16 @@ class _Filling:
             # Each thread takes the next row that waits: a job a row would cost more in handing over.
             self._jobs = [pool.submit(self._fill_rows) for _ in range(min(num_threads, len(order.samples)))]
 
-    def finished(self) -> CaptionBatch:
-        """The batch, when all of it is there."""
+    def finished(self, *, timeout_seconds: float = 0.0) -> CaptionBatch:
+        """The batch, when all of it is there.
+
+        Raises:
+            LoaderError: threads hang for `timeout_seconds`.
+        """
         if self._jobs:
             try:
+                if not is_finished(self._jobs, progress=lambda: len(self._ended), timeout_seconds=timeout_seconds):
+                    raise self._hanging(timeout_seconds)
                 for job in self._jobs:
                     job.result()
             except BaseException:
@@ -193,9 +207,14 @@ class _Filling:
         for _ in self._waiting_rows:
             pass
 
+    def _hanging(self, seconds: float) -> LoaderError:
+        names = self._dataset.samples.names
+        return hanging_pictures([names[self._order.samples[row]] for row in {*self._begun} - {*self._ended}], seconds)
+
     def _fill_rows(self) -> None:
         """Decode pictures into their rows until none waits."""
         for row in self._waiting_rows:
+            self._begun.append(row)
             sample, draw = int(self._order.samples[row]), int(self._order.draws[row])
             try:
                 self._rows[row] = self._dataset.pixels(sample, epoch=self._epoch, draw=draw)
@@ -203,24 +222,40 @@ class _Filling:
                 if self._dataset.on_bad_sample != "skip":
                     raise DatasetError(f"{error} (on_bad_sample='skip' leaves such pictures out.)") from error
                 self._found[row] = BadPicture(self._dataset.samples.names[sample], str(error))
+            self._ended.append(row)
+
+
+def hanging_pictures(paths: Sequence[str], seconds: float) -> LoaderError:
+    """The error for pictures that threads have been reading for so long without an end."""
+    return LoaderError(
+        f"For {seconds:g} seconds no picture was read; the threads hang at {shown_some(paths)}. A disk that no longer "
+        "answers, such as one of another computer, does this: look at these files. Where reading is only slow, raise "
+        "worker_timeout_seconds (0 waits for ever)."
+    )
 
 
 def _pictures_per_second(
-    dataset: ImageCaptionDataset, open_rows: Iterator[int], num_threads: int, seconds: float
+    dataset: ImageCaptionDataset, open_rows: Iterator[int], num_threads: int, seconds: float, *, timeout_seconds: float
 ) -> float | None:
     """Pictures decoded a second by so many threads, over about so long; None where there are none left."""
+    ended: list[int] = []
 
     def decode(row: int) -> None:
-        try:
+        with suppress(DatasetError):  # met again, and told, in its turn
             dataset.pixels(row, epoch=0)
-        except DatasetError:
-            return  # met again, and told, in its turn
+        ended.append(row)
 
     count, started = 0, time.perf_counter()
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ReadingThreads(num_threads) as pool:
         while time.perf_counter() - started < seconds:
             rows = [row for row, _ in zip(open_rows, range(_MEASURED_PICTURES), strict=False)]
             if not rows:
                 break
-            count += len(list(pool.map(decode, rows)))
+            jobs = [pool.submit(partial(decode, row)) for row in rows]
+            if not is_finished(jobs, progress=lambda: len(ended), timeout_seconds=timeout_seconds):
+                left = [row for row in rows if row not in ended]
+                raise hanging_pictures([dataset.samples.names[row] for row in left], timeout_seconds)
+            for job in jobs:
+                job.result()
+            count += len(rows)
     return count / (time.perf_counter() - started) if count else None

@@ -159,6 +159,11 @@ class SampleTable(Sequence[Sample]):
         return self._names.nbytes + ends + int(self._caption_ends.nbytes) + packed
 
     @property
+    def num_captions_of_each(self) -> NDArray[np.int64]:
+        """[count] how many captions each picture has."""
+        return np.diff(self._caption_ends, prepend=0)
+
+    @property
     def names(self) -> TextColumn:
         """What each picture is called: its path."""
         return self._names
@@ -166,7 +171,7 @@ class SampleTable(Sequence[Sample]):
     def select(self, rows: Iterable[int]) -> "SampleTable":
         """A table of the samples in these rows, counted from 0, in this order."""
         rows = np.fromiter(rows, np.int64)
-        starts, counts = self._caption_starts[rows], np.diff(self._caption_ends, prepend=0)[rows]
+        starts, counts = self._caption_starts[rows], self.num_captions_of_each[rows]
         ends = np.cumsum(counts)
         return SampleTable(
             self._names.select(rows),

@@ -49,6 +49,7 @@ class ValidationScorer:
         count = min(len(samples), num_pictures)
         self._samples = [samples[place * len(samples) // count] for place in range(count)]
         self._pixels: list[NDArray[np.uint8]] | None = None
+        self._batch_size = BATCH_SIZE
 
     def __call__(self, model: PixelLLM, is_stopped: Callable[[], bool]) -> Mapping[str, float] | None:
         """Caption and score; `is_stopped` is asked between batches."""
@@ -60,11 +61,18 @@ class ValidationScorer:
         longest = 1 + max(model.tokenizer.count_tokens(self._references()), default=0)
         max_length = min(longest, model.config.max_seq_len)
         captions: list[str] = []
-        for start in range(0, len(pixels), BATCH_SIZE):
+        while len(captions) < len(pixels):
             if is_stopped():
                 return None
-            images = torch.from_numpy(np.stack(pixels[start : start + BATCH_SIZE]))
-            captions += model.generate(images, num_beams=NUM_BEAMS, max_length=max_length)
+            images = torch.from_numpy(np.stack(pixels[len(captions) :][: self._batch_size]))
+            try:
+                captions += model.generate(images, num_beams=NUM_BEAMS, max_length=max_length)
+            except torch.OutOfMemoryError:
+                # Beams take room that training may not have left.
+                if len(images) == 1:
+                    raise
+                self._batch_size = len(images) // 2
+                logger.warning("Memory ran out: captions are scored %d pictures at a time.", self._batch_size)
         if not captions:
             return {}
         scores = {}

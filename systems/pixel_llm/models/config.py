@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from systems.pixel_llm.errors import ConfigError, nearest_name_hint
+from systems.pixel_llm.settings import Accepts, Share, check_settings
 
 __all__ = ["PRESETS", "PixelLLMConfig"]
 
@@ -12,6 +13,10 @@ __all__ = ["PRESETS", "PixelLLMConfig"]
 LARGEST_SIZE = 2**16
 LARGEST_VOCABULARY = 2**24
 LARGEST_MLP_RATIO = 64
+SMALLEST_VOCABULARY = 259
+"""One token a byte, and three marks."""
+
+Size = Annotated[int, Accepts(at_least=1, at_most=LARGEST_SIZE)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,61 +27,44 @@ class PixelLLMConfig:
         ConfigError: a value is out of range or two values clash; the message names every setting involved.
     """
 
-    image_size: int | tuple[int, int] = 224
+    image_size: Annotated[
+        int | tuple[int, int],
+        Accepts(at_least=1, at_most=LARGEST_SIZE, form="one whole number, or two, (height, width), each"),
+    ] = 224
     """Side of the square picture in pixels, or (height, width)."""
-    patch_size: int = 16
+    patch_size: Size = 16
     """Side of the square of pixels that becomes one image token."""
     stem: Literal["patch", "conv"] = "patch"
     """How pixels become image tokens: one linear map a patch, or a stack of strided convolutions to the same grid,
     which learns faster from little data."""
-    vision_embed_dim: int = 512
+    vision_embed_dim: Size = 512
     """Width of the vision encoder."""
-    vision_num_layers: int = 6
+    vision_num_layers: Size = 6
     """Transformer blocks of the vision encoder."""
-    vision_num_heads: int | None = None
+    vision_num_heads: Size | None = None
     """Attention heads of the vision encoder; left out: vision_embed_dim // 64, at least 1."""
-    text_embed_dim: int | None = None
+    text_embed_dim: Size | None = None
     """Width of the text decoder; left out: vision_embed_dim."""
-    text_num_layers: int = 6
+    text_num_layers: Size = 6
     """Transformer blocks of the text decoder, each with cross-attention to the image tokens."""
-    text_num_heads: int | None = None
+    text_num_heads: Size | None = None
     """Attention heads of the text decoder; left out: text_embed_dim // 64, at least 1."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: Annotated[float, Accepts(above=0, at_most=LARGEST_MLP_RATIO)] = 4.0
     """Width of the blocks' MLPs, as a multiple of theirs."""
-    vocab_size: int = 50_000
+    vocab_size: Annotated[int, Accepts(at_least=SMALLEST_VOCABULARY, at_most=LARGEST_VOCABULARY)] = 50_000
     """The most tokens that the tokenizer may learn; the table shrinks to what the captions need."""
-    max_seq_len: int = 128
+    max_seq_len: Annotated[int, Accepts(at_least=2, at_most=LARGEST_SIZE)] = 128
     """Most tokens of a caption, its end mark included."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Share of values dropped in training, after each attention and MLP and after the embeddings."""
-    stochastic_depth: float = 0.0
+    stochastic_depth: Share = 0.0
     """Chance that a picture or caption passes by an attention or MLP of the last block in training; less in earlier
     blocks, in proportion to their depth. Something for models of many blocks."""
 
     def __post_init__(self) -> None:
         if isinstance(self.image_size, Sequence):  # JSON and TOML give lists
             object.__setattr__(self, "image_size", tuple(self.image_size))
-        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
-        if len(sides) != 2:
-            raise ConfigError(f"image_size must be one number or (height, width), not {self.image_size}.")
-        for side in sides:
-            _check_whole("image_size", side)
-        for name in ("patch_size", "vision_embed_dim", "vision_num_layers", "text_num_layers", "max_seq_len"):
-            _check_whole(name, getattr(self, name), at_least=2 if name == "max_seq_len" else 1)
-        for name in ("text_embed_dim", "vision_num_heads", "text_num_heads"):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name))
-        _check_whole("vocab_size", self.vocab_size, at_least=259, at_most=LARGEST_VOCABULARY)
-        for name in ("dropout", "stochastic_depth"):
-            share = getattr(self, name)
-            if not (_is_number(share) and 0 <= share < 1):
-                raise ConfigError(f"{name} must be a number, at least 0 and below 1, not {share!r}.")
-        if not (_is_number(self.mlp_ratio) and 0 < self.mlp_ratio <= LARGEST_MLP_RATIO):
-            raise ConfigError(
-                f"mlp_ratio must be a number above 0, at most {LARGEST_MLP_RATIO}, not {self.mlp_ratio!r}."
-            )
-        if self.stem not in ("patch", "conv"):
-            raise ConfigError(f"stem must be 'patch' or 'conv', not {self.stem!r}.")
+        check_settings(self)
         self._check_clashes()
 
     def _check_clashes(self) -> None:
@@ -160,12 +148,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vision_embed_dim": 768, "vision_num_layers": 6, "text_num_layers": 4, "vocab_size": 16_000,
     },
 }  # fmt: skip
-
-
-def _check_whole(name: str, value: Any, *, at_least: int = 1, at_most: int = LARGEST_SIZE) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
-        raise ConfigError(f"{name} must be a whole number, at least {at_least}, at most {at_most}, not {value!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ part). The output layer is the embedding table itself (Press & Wolf 2017).
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from systems.pixel_llm.models.block_runs import BlockRun, run_block
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.gradient_checkpointing import recomputed
 from systems.pixel_llm.models.kv_cache import KVCache
@@ -63,6 +64,7 @@ class TextDecoder(nn.Module):
 
     Attributes:
         gradient_checkpointing: compute each block anew in the backward pass; see `PixelLLM.gradient_checkpointing`.
+        run_block: how a block is run; see `PixelLLM.compile_blocks`.
     """
 
     def __init__(self, config: PixelLLMConfig) -> None:
@@ -78,6 +80,7 @@ class TextDecoder(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(config, layer) for layer in range(config.text_num_layers))
         self.norm = nn.LayerNorm(width)
         self.gradient_checkpointing = False
+        self.run_block: BlockRun = run_block
 
     def look_at(self, image_features: Tensor, image_index: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """Image features [B, N, D] -> of each block the picture's keys and values, each [B, K, N, E].
@@ -115,11 +118,12 @@ class TextDecoder(nn.Module):
         # Contiguous slices, so that a compiled graph sees views and no lookup of a range.
         hidden = self.token_embedding(input_ids) + self.position_embedding.weight[start : start + length]
         hidden = self.dropout(hidden)
-        # A cache is written as blocks are computed, which must not happen twice; and it is for use without gradients.
+        # A cache is written as blocks are computed, which must not happen twice; its length changes with every token.
         is_recomputed = self.gradient_checkpointing and cache is None
+        run = self.run_block if cache is None else run_block
         for block, (cross_key, cross_value) in zip(self.blocks, cross_keys_values, strict=True):
             inputs = (hidden, cross_key, cross_value, cache)
-            hidden = recomputed(block, *inputs) if is_recomputed else block(*inputs)
+            hidden = recomputed(run, block, *inputs) if is_recomputed else run(block, *inputs)
         if cache is not None:
             cache.advance(length)
         if positions is not None:

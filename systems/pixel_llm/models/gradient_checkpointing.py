@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from systems.pixel_llm.models.block_runs import BlockRun
+
 __all__ = ["recomputed"]
 
 
-def recomputed(block: nn.Module, *inputs: Any) -> Tensor:
-    """`block(*inputs)`, keeping for the backward pass nothing but `inputs`; just that where no gradient is wanted."""
+def recomputed(run: BlockRun, block: nn.Module, *inputs: Any) -> Tensor:
+    """`run(block, *inputs)`, keeping for the backward pass nothing but `inputs`; just that where there is none."""
     if not torch.is_grad_enabled():
-        return block(*inputs)
-    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=True)
+        return run(block, *inputs)
+    output: Tensor = checkpoint(run, block, *inputs, use_reentrant=False, preserve_rng_state=True)
+    return output

@@ -130,7 +130,8 @@ class Dropout(nn.Module):
         """Values of any shape -> the same shape; unchanged outside training."""
         if not self.training or self._threshold == 0:
             return values
-        if values.device.type != "cpu":
+        # Compiled code draws in one loop with what is done to the values anyway.
+        if values.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(values, self.rate)
         num_words = -(-values.numel() // 8)
         words = torch.empty(num_words, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)

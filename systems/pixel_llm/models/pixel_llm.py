@@ -6,7 +6,7 @@ its pictures were prepared, so that its folder is all that is needed to caption.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.folder_writer import FolderWriter
 from systems.pixel_llm.models import pretrained
+from systems.pixel_llm.models.block_runs import compiled_run, run_block
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.decoder import TextDecoder
 from systems.pixel_llm.models.generation import GeneratedCaption, GeneratedIds, generate_ids
@@ -75,6 +76,23 @@ class PixelLLM(nn.Module):
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, is_on: bool) -> None:
         self.encoder.gradient_checkpointing = self.decoder.gradient_checkpointing = is_on
+
+    @property
+    def has_compiled_blocks(self) -> bool:
+        """Whether `compile_blocks` was called."""
+        return self.decoder.run_block is not run_block
+
+    def compile_blocks(self, *, backend: str | Callable[..., Any] = "inductor", deterministic: bool = False) -> None:
+        """Run the blocks of encoder and decoder by compiled code from now on, wherever gradients are wanted.
+
+        It is compiled when a shape is first met, and kept for the process; the weights and their names stay as they
+        are, and captioning is not compiled. See `models/block_runs.py`.
+
+        Args:
+            backend: what compiles, as `torch.compile` takes it.
+            deterministic: choose no code by timing it, which may choose otherwise the next time.
+        """
+        self.encoder.run_block = self.decoder.run_block = compiled_run(backend=backend, deterministic=deterministic)
 
     # --- training -----------------------------------------------------------------------------------------------------
 

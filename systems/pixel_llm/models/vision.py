@@ -7,6 +7,7 @@ The vision transformer of Dosovitskiy et al. 2021 without a class token; the con
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from systems.pixel_llm.models.block_runs import BlockRun, run_block
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.models.gradient_checkpointing import recomputed
 from systems.pixel_llm.models.layers import MLP, Dropout, SelfAttention, StochasticDepth
@@ -90,6 +91,7 @@ class VisionEncoder(nn.Module):
 
     Attributes:
         gradient_checkpointing: compute each block anew in the backward pass; see `PixelLLM.gradient_checkpointing`.
+        run_block: how a block is run; see `PixelLLM.compile_blocks`.
     """
 
     def __init__(self, config: PixelLLMConfig) -> None:
@@ -104,10 +106,12 @@ class VisionEncoder(nn.Module):
         self.blocks = nn.ModuleList(VisionBlock(config, layer) for layer in range(config.vision_num_layers))
         self.norm = nn.LayerNorm(width)
         self.gradient_checkpointing = False
+        self.run_block: BlockRun = run_block
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] normalised pixels -> image features [B, N, D]."""
         hidden = self.dropout(self.stem(images) + self.position_embedding.weight)
         for block in self.blocks:
-            hidden = recomputed(block, hidden) if self.gradient_checkpointing else block(hidden)
+            is_recomputed = self.gradient_checkpointing
+            hidden = recomputed(self.run_block, block, hidden) if is_recomputed else self.run_block(block, hidden)
         return self.norm(hidden)

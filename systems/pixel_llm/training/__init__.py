@@ -10,13 +10,22 @@ from systems.pixel_llm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from systems.pixel_llm.data.dataset import ImageCaptionDataset
+    from systems.pixel_llm.training.batch_size_search import find_batch_size
     from systems.pixel_llm.training.checkpoint import CheckpointManager
     from systems.pixel_llm.training.loss import CaptionLoss
     from systems.pixel_llm.training.metrics_tracker import MetricsTracker
     from systems.pixel_llm.training.options import TrainingOptions
     from systems.pixel_llm.training.trainer import Trainer
 
-__all__ = ["CaptionLoss", "CheckpointManager", "ImageCaptionDataset", "MetricsTracker", "Trainer", "TrainingOptions"]
+__all__ = [
+    "CaptionLoss",
+    "CheckpointManager",
+    "ImageCaptionDataset",
+    "MetricsTracker",
+    "Trainer",
+    "TrainingOptions",
+    "find_batch_size",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -27,5 +36,6 @@ __getattr__, __dir__ = lazy_names(
         "MetricsTracker": "systems.pixel_llm.training.metrics_tracker",
         "Trainer": "systems.pixel_llm.training.trainer",
         "TrainingOptions": "systems.pixel_llm.training.options",
+        "find_batch_size": "systems.pixel_llm.training.batch_size_search",
     },
 )

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from systems.pixel_llm.data.collate import BadPicture
-from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.data.folder import quoted, shown
+from systems.pixel_llm.errors import ConfigError, DatasetError
 
 __all__ = ["bad_pictures_of_batch", "captions_of_batch", "image_index_of_batch"]
 
@@ -16,19 +17,33 @@ def captions_of_batch(batch: Any) -> list[str]:
 
     Raises:
         ConfigError: the batch is not the mapping that `ImageCaptionDataset` and its collate function make.
+        DatasetError: a caption is no string; the message names its picture.
     """
     try:
         captions = list(batch["captions"])
         has_images = "images" in batch
     except (TypeError, KeyError, IndexError):
         captions, has_images = [], False
-    if not has_images or not all(isinstance(caption, str) for caption in captions):
+    if not has_images:
         found = f"keys {sorted(map(str, batch))}" if isinstance(batch, dict) else type(batch).__name__
         raise ConfigError(
             "A batch must be a dict with 'images' [B, 3, H, W] and 'captions', a list of B strings; found "
             f"{found}. Pass collate_fn=dataset.get_collate_fn() to the DataLoader."
         )
+    for number, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise DatasetError(
+                f"A caption must be a string: that of {_picture_of(batch, number)} is {quoted(repr(caption))}, "
+                f"{type(caption).__name__}. Put it right where the dataset makes its items."
+            )
     return captions
+
+
+def _picture_of(batch: Any, number: int) -> str:
+    """What the picture of caption `number` is called."""
+    paths, index = batch.get("image_paths", ()), batch.get("caption_image_index")
+    row = number if index is None else int(index[number])
+    return shown(str(paths[row])) if row < len(paths) else f"picture {row} of the batch"
 
 
 def image_index_of_batch(batch: Any) -> Tensor | None:

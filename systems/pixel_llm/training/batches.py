@@ -8,17 +8,21 @@ wanted position on to a loader of the same settings. Resuming in the middle of a
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset
 
+from systems.pixel_llm.data.inner_datasets import innermost_datasets
+from systems.pixel_llm.data.options import WORKER_TIMEOUT_SECONDS
 from systems.pixel_llm.data.picture_loader import PictureLoader
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.global_generators import seeded_global_generators
 from systems.pixel_llm.seeding import derive_seed
+from systems.pixel_llm.training.worker_processes import WorkerProcesses, defer_deaths, sample_names
 
 __all__ = ["EpochBatches"]
 
@@ -39,8 +43,8 @@ class EpochBatches:
         """`beside` is a loader that goes on meanwhile: the epoch of a dataset that both look at is left to that one."""
         self._loader = loader
         self._seed = seed
-        others = [] if beside is None else _innermost(getattr(beside, "dataset", None))
-        own = _innermost(getattr(loader, "dataset", None))
+        others = [] if beside is None else innermost_datasets(getattr(beside, "dataset", None))
+        own = innermost_datasets(getattr(loader, "dataset", None))
         self._datasets = [dataset for dataset in own if not any(dataset is other for other in others)]
         self._remaining = _BatchList()
         self._rebuilt = _rebuild(loader, self._remaining) if _can_be_rebuilt(loader) else None
@@ -53,11 +57,12 @@ class EpochBatches:
         except TypeError:
             return None
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Any]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Generator[Any, None, None]:
         """The batches of `epoch` from number `start` on.
 
         Raises:
             DatasetError: the loader gives no batch at all.
+            LoaderError: one of its workers died, or they hang.
         """
         for dataset in self._datasets:
             if hasattr(dataset, "set_epoch"):
@@ -77,7 +82,10 @@ class EpochBatches:
             batches = self._draw_order(epoch)
             self._check_not_empty(len(batches))
             self._remaining.batches = batches[start:]
-            yield from self._seeded(self._rebuilt, epoch, start=start)
+            yield from self._seeded(
+                self._rebuilt, epoch, start=start,
+                names=lambda number: sample_names(self._loader.dataset, batches[number]),
+            )  # fmt: skip
             return
         if start > 0:
             logger.info("This loader cannot start in the middle of an epoch: loading and dropping %d batches.", start)
@@ -102,18 +110,33 @@ class EpochBatches:
             finally:
                 generator.set_state(state)
 
-    def _seeded(self, loader: Any, epoch: int, *, start: int) -> Iterator[Any]:
+    def _seeded(
+        self, loader: Any, epoch: int, *, start: int, names: Callable[[int], Sequence[str]] = lambda number: ()
+    ) -> Iterator[Any]:
         """The batches of `loader`, the global generators seeded for each by its number, for whatever draws from them:
-        an order of the loader's own, a picture's transform.
+        an order of the loader's own, a picture's transform. `names` tells the samples of a batch by that number.
         """
         with seeded_global_generators(derive_seed("loader", self._seed, epoch)):
             iterator = iter(loader)
-        for number in count(start):
-            with seeded_global_generators(derive_seed("batch", self._seed, epoch, number)):
-                batch = next(iterator, _END)
-            if batch is _END:
-                return
-            yield batch
+        defer_deaths()
+        workers = WorkerProcesses(iterator, timeout_seconds=getattr(loader, "timeout", 0.0))
+        try:
+            for number in count(start):
+                with (
+                    seeded_global_generators(derive_seed("batch", self._seed, epoch, number)),
+                    workers.watched(partial(names, number)),
+                ):
+                    batch = next(iterator, _END)
+                if batch is _END:
+                    return
+                yield batch
+        except GeneratorExit:
+            raise
+        except BaseException:
+            workers.end()
+            if loader is self._rebuilt:  # one with persistent workers would go on with what is left of these
+                self._rebuilt = _rebuild(self._loader, self._remaining)
+            raise
 
     def _check_not_empty(self, num_batches: int) -> None:
         if num_batches == 0:
@@ -136,15 +159,6 @@ class _BatchList:
         return len(self.batches)
 
 
-def _innermost(dataset: Any) -> list[Any]:
-    """The datasets inside Subset and ConcatDataset, or the dataset itself."""
-    if isinstance(dataset, Subset):
-        return _innermost(dataset.dataset)
-    if isinstance(dataset, ConcatDataset):
-        return [inner for part in dataset.datasets for inner in _innermost(part)]
-    return [] if dataset is None else [dataset]
-
-
 def _own_generator(loader: Any) -> torch.Generator | None:
     return getattr(getattr(loader, "sampler", None), "generator", None) or getattr(loader, "generator", None)
 
@@ -162,7 +176,7 @@ def _rebuild(loader: DataLoader[Any], batches: _BatchList) -> DataLoader[Any]:
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
+        timeout=loader.timeout or (WORKER_TIMEOUT_SECONDS if loader.num_workers else 0),
         worker_init_fn=_WorkerStart(loader.worker_init_fn) if loader.num_workers else None,
         multiprocessing_context=loader.multiprocessing_context,
         prefetch_factor=loader.prefetch_factor,

@@ -22,6 +22,7 @@ from systems.pixel_llm.checkpoint_folder import (
     best_record,
     check_checkpoint_name,
     find_checkpoint,
+    is_unreadable,
     latest_record,
     list_checkpoints,
     rank_records,
@@ -133,7 +134,9 @@ class CheckpointManager:
                     working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
                     metric_name=metric_name, metric_mode=self.metric_mode, digests=writer.digests,
                 )  # fmt: skip
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, CheckpointError) as error:
+            if isinstance(error, CheckpointError) and not is_unreadable(error):
+                raise
             raise NotSavedError(
                 f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
                 "room or make the folder writable, and save again."

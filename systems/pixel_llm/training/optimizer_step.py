@@ -6,7 +6,7 @@ run drops what the unbroken one would have. In fp16 the loss is scaled up before
 gradients are not rounded to zero (Micikevicius et al. 2018, section 3.2), by a factor that `GradScaler` adapts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ class OptimizerStep:
         precision: of the matrix products.
         max_grad_norm: longer gradients are scaled down to it; None leaves them.
         seed: of the run.
+        pad: brings micro-batches to few shapes before the model learns from them; None leaves them.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class OptimizerStep:
         precision: PrecisionName,
         max_grad_norm: float | None,
         seed: int,
+        pad: Callable[[MicroBatch], MicroBatch] | None = None,
     ) -> None:
         self.precision = precision
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.model, self.device = model, device
         self.loss_fn, self._optimizer, self._seed = loss_fn, optimizer, seed
-        self._max_grad_norm = max_grad_norm
+        self._max_grad_norm, self._pad = max_grad_norm, pad
 
     def loss(self, micro_batch: MicroBatch) -> Tensor:
         """The mean loss over the tokens of a micro-batch; logits are computed only where there is a target."""
@@ -89,7 +91,7 @@ class OptimizerStep:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed("step", self._seed, step))
             for part in parts:
-                loss = self.loss(part)
+                loss = self.loss(part if self._pad is None else self._pad(part))
                 if len(parts) > 1:
                     loss = share_of_step(loss, num_tokens=part.num_tokens, num_tokens_of_step=num_tokens)
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()

@@ -4,18 +4,27 @@
 `--learning-rate`), and `options.toml` beside a run records them. No torch is loaded by this module.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from systems.pixel_llm.errors import ConfigError, nearest_name_hint
-from systems.pixel_llm.training.part_lists import names_of, rates_of, spelled_names, spelled_rates
+from systems.pixel_llm.settings import Accepts, Count, Share, check_settings
+from systems.pixel_llm.training.part_lists import (
+    FORM_OF_NAMES,
+    FORM_OF_RATES,
+    names_of,
+    rates_of,
+    spelled_names,
+    spelled_rates,
+)
 from systems.pixel_llm.training.schedule import DEFAULT_WARMUP_FRACTION, ScheduleName
 
 __all__ = ["TrainingOptions"]
 
 LOGS = ("tensorboard", "wandb")
 """What `log_to` may name."""
+FORM_OF_LOGS = f"{' or '.join(LOGS)}, or both with a comma between"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,44 +35,44 @@ class TrainingOptions:
         ConfigError: a value is out of range; the message names the setting, what was found and what is allowed.
     """
 
-    learning_rate: float = 3e-4
+    learning_rate: Annotated[float, Accepts(above=0)] = 3e-4
     """Peak learning rate of the default optimizer (AdamW). Small models learn faster with 1e-3."""
-    weight_decay: float = 0.05
+    weight_decay: Annotated[float, Accepts(at_least=0)] = 0.05
     """Decoupled weight decay of the default optimizer, on matrices only: no bias, gain or scale is decayed."""
-    learning_rates: str | None = None
+    learning_rates: Annotated[str | None, Accepts(form=FORM_OF_RATES)] = None
     """Peak learning rates of parts of the model, such as encoder=1e-4,decoder.token_embedding=5e-4. A part is the
     beginning of parameters' names, or a pattern with * of them; where several fit, the last one counts."""
-    freeze: str | None = None
+    freeze: Annotated[str | None, Accepts(form=FORM_OF_NAMES)] = None
     """Parts of the model that stay as they are, such as encoder or encoder.stem*,decoder.token_embedding. A module that
     is frozen as a whole has no dropout either."""
     schedule: ScheduleName | None = None
     """How the learning rate moves after a warm-up: down on half a cosine, down on a line, not at all, or only in the
     last part of the run (wsd: warm-up, stable, decay). Left out: cosine, or, where an optimizer is given to the
     Trainer, that optimizer's rate is never touched."""
-    warmup_fraction: float | None = None
+    warmup_fraction: Share | None = None
     """Share of the run over which the learning rate rises from 0 to its peak. Left out: 0.05, unless warmup_steps is
     given."""
-    warmup_steps: int | None = None
+    warmup_steps: Annotated[int, Accepts(at_least=0)] | None = None
     """The same as a number of optimizer steps."""
-    decay_fraction: float = 0.2
+    decay_fraction: Annotated[float, Accepts(above=0, at_most=1)] = 0.2
     """Share of the run, at its end, over which the schedule wsd goes down."""
-    min_learning_rate_fraction: float = 0.0
+    min_learning_rate_fraction: Share = 0.0
     """Where the descent of the learning rate ends, as a share of its peak."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Count = 1
     """Batches a step: their gradients are added up, as if they were one large batch."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Share of the target's probability that is spread evenly over all tokens that a caption can hold, in training:
     between 0 and 1, often 0.1. Validation losses come without it, so that they can be compared between runs."""
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: Annotated[float, Accepts(above=0)] | None = 1.0
     """Gradients longer than this (Euclidean norm over all parameters) are scaled down to it; None leaves them."""
-    ema_decay: float | None = None
+    ema_decay: Annotated[float, Accepts(above=0, below=1)] | None = None
     """Keep an exponential moving average of the weights, such as 0.999; it is what is validated, scored and used for
     captioning. Left out: none."""
-    early_stopping_patience: int | None = None
+    early_stopping_patience: Count | None = None
     """Stop after so many validations in a row without a better metric. Left out: go on to the end."""
-    early_stopping_min_delta: float = 0.0
+    early_stopping_min_delta: Annotated[float, Accepts(at_least=0)] = 0.0
     """With early_stopping_patience: a smaller gain than this counts as none."""
-    max_bad_steps: int = 10
+    max_bad_steps: Count = 10
     """A step whose loss or gradient is no number is passed over; after so many in a row the run stops."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the matrix products; weights and optimizer stay fp32. auto: bf16 where the processor or GPU is
@@ -71,61 +80,41 @@ class TrainingOptions:
     gradient_checkpointing: bool = False
     """Compute each block of the model a second time in the backward pass instead of keeping it: far less memory, so a
     larger batch or model, for one more forward pass a step. The result is the same to the bit."""
-    seed: int = 0
+    compile: bool = False
+    """Train by compiled code (torch.compile): faster steps, after some seconds to minutes of compiling at the start and
+    whenever a batch has a new shape, of which there is a handful. Pays in long runs, and on GPUs above all; needs a C++
+    compiler."""
+    seed: Annotated[int, Accepts(at_least=0)] = 0
     """All that is random (order, caption choice, augmentation, dropout) follows from this number."""
     deterministic: bool = False
     """Only computations that give the same bits each time, or an error where torch has none. A GPU may be slower with
     it; on a processor runs are the same anyway."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Stop after this many optimizer steps."""
-    max_minutes: float | None = None
+    max_minutes: Annotated[float, Accepts(above=0)] | None = None
     """Stop after this many minutes: one budget for the run over all its resumes. The learning-rate schedule follows."""
     metric: Literal["auto", "val_loss", "cider_d"] = "auto"
     """What the best checkpoint is judged by: the loss on the validation data, or CIDEr-D of captions of a part of it.
     auto: CIDEr-D where captions are scored, else the loss."""
-    score_every: int = 1
+    score_every: Annotated[int, Accepts(at_least=0)] = 1
     """Score captions at every so many validations, where there are enough pictures to validate on; 0: never."""
-    save_every_steps: int | None = None
+    save_every_steps: Count | None = None
     """Save after every so many steps too, not only with validations; left out: never."""
-    max_checkpoints: int = 3
+    max_checkpoints: Count = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
-    log_to: str | None = None
+    log_to: Annotated[str | None, Accepts(form=FORM_OF_LOGS)] = None
     """Show the run in tensorboard (event files in tensorboard/ of the run folder), wandb (Weights & Biases), or both,
     with a comma between, beside metrics.jsonl. Each needs an extra: pip install 'pixel-llm[tensorboard]'."""
     progress: Literal["auto", "bar", "off"] = "auto"
     """auto draws a progress bar on stderr where that is a terminal."""
 
     def __post_init__(self) -> None:
-        self._check_number("learning_rate", above=0)
-        self._check_number("weight_decay", at_least=0)
         # In Python a list and a dict are allowed too.
         object.__setattr__(self, "learning_rates", spelled_rates(self.learning_rates))
         object.__setattr__(self, "freeze", spelled_names(self.freeze))
         object.__setattr__(self, "log_to", self._spelled_logs())
-        self._check_schedule()
-        self._check_number("label_smoothing", at_least=0, below=1)
-        for name in ("max_grad_norm", "max_minutes"):
-            if getattr(self, name) is not None:
-                self._check_number(name, above=0)
-        for name in ("max_steps", "save_every_steps"):
-            if getattr(self, name) is not None:
-                self._check_number(name, is_whole=True, at_least=1)
-        self._check_number("max_checkpoints", is_whole=True, at_least=1)
-        self._check_number("seed", is_whole=True, at_least=0)
-        self._check_number("score_every", is_whole=True, at_least=0)
-        self._check_choice("deterministic", (True, False))
-        if not isinstance(self.gradient_checkpointing, bool):
-            raise ConfigError(f"gradient_checkpointing must be True or False, not {self.gradient_checkpointing!r}.")
-        self._check_number("gradient_accumulation_steps", is_whole=True, at_least=1)
-        self._check_number("max_bad_steps", is_whole=True, at_least=1)
-        self._check_number("early_stopping_min_delta", at_least=0)
-        if self.ema_decay is not None:
-            self._check_number("ema_decay", above=0, below=1)
-        if self.early_stopping_patience is not None:
-            self._check_number("early_stopping_patience", is_whole=True, at_least=1)
-        self._check_choice("precision", ("auto", "fp32", "bf16", "fp16"))
-        self._check_choice("metric", ("auto", "val_loss", "cider_d"))
-        self._check_choice("progress", ("auto", "bar", "off"))
+        check_settings(self)
+        self._check_warmup()
 
     @property
     def part_learning_rates(self) -> dict[str, float]:
@@ -161,15 +150,9 @@ class TrainingOptions:
                 raise ConfigError(f"Unknown training setting {name!r}. {nearest_name_hint(name, known)}")
         return replace(self, **settings)
 
-    def _check_schedule(self) -> None:
-        self._check_choice("schedule", (*get_args(ScheduleName), None))
-        self._check_number("decay_fraction", above=0, at_most=1)
-        self._check_number("min_learning_rate_fraction", at_least=0, below=1)
-        if self.warmup_fraction is not None:
-            self._check_number("warmup_fraction", at_least=0, below=1)
+    def _check_warmup(self) -> None:
         if self.warmup_steps is None:
             return
-        self._check_number("warmup_steps", is_whole=True, at_least=0)
         if self.warmup_fraction is not None:
             raise ConfigError(
                 f"warmup_fraction={self.warmup_fraction} and warmup_steps={self.warmup_steps} both say how long the "
@@ -183,34 +166,10 @@ class TrainingOptions:
     def _spelled_logs(self) -> str | None:
         """The text of `log_to`, each name once; in Python a list is allowed too."""
         given: Any = self.log_to
+        if given is not None and not isinstance(given, str | Sequence):
+            raise ConfigError(f"log_to must be {FORM_OF_LOGS}, or a list of them, not {given!r}.")
         names = [name.strip() for name in given.split(",")] if isinstance(given, str) and given else given or []
         for name in names:
             if name not in LOGS:
-                raise ConfigError(
-                    f"log_to must be {' or '.join(LOGS)}, or both with a comma between, not {given!r}. "
-                    f"{nearest_name_hint(str(name), LOGS)}"
-                )
+                raise ConfigError(f"log_to must be {FORM_OF_LOGS}, not {given!r}. {nearest_name_hint(str(name), LOGS)}")
         return ",".join(dict.fromkeys(names)) or None
-
-    def _check_number(
-        self,
-        name: str,
-        *,
-        is_whole: bool = False,
-        above: float = -math.inf,
-        at_least: float = -math.inf,
-        below: float = math.inf,
-        at_most: float = math.inf,
-    ) -> None:
-        value = getattr(self, name)
-        is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not (above < value < below and at_least <= value <= at_most):
-            wanted = [f"above {above:g}"] * (above > -math.inf) + [f"at least {at_least:g}"] * (at_least > -math.inf)
-            wanted += [f"below {below:g}"] * (below < math.inf) + [f"at most {at_most:g}"] * (at_most < math.inf)
-            kind = "a whole number" if is_whole else "a number"
-            raise ConfigError(f"{name} must be {kind} {' and '.join(wanted)}, not {value!r}.")
-
-    def _check_choice(self, name: str, allowed: tuple[str | bool | None, ...]) -> None:
-        value = getattr(self, name)
-        if value not in allowed:
-            raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")

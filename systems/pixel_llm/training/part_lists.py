@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from systems.pixel_llm.errors import ConfigError
 
-__all__ = ["names_of", "rates_of", "spelled_names", "spelled_rates"]
+__all__ = ["FORM_OF_NAMES", "FORM_OF_RATES", "names_of", "rates_of", "spelled_names", "spelled_rates"]
+
+FORM_OF_NAMES = "names of parts with commas between them"
+FORM_OF_RATES = "PART=RATE with commas between them, each rate a number above 0"
 
 
 def spelled_names(names: str | Sequence[str] | None) -> str | None:
@@ -20,7 +23,7 @@ def spelled_names(names: str | Sequence[str] | None) -> str | None:
     """
     if names is not None and not isinstance(names, str):
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"freeze must be names of parts, such as 'encoder,decoder.norm', not {names!r}.")
+            raise ConfigError(f"freeze must be {FORM_OF_NAMES}, or a list of them, not {names!r}.")
         names = ",".join(names)
     if not names:
         return None
@@ -35,7 +38,7 @@ def names_of(text: str | None) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in text.split(",")) if text else ()
     if not all(names):
-        raise ConfigError(f"freeze must be names of parts with commas between them, not {text!r}.")
+        raise ConfigError(f"freeze must be {FORM_OF_NAMES}, such as encoder,decoder.norm, not {text!r}.")
     return names
 
 
@@ -48,7 +51,7 @@ def spelled_rates(rates: str | Mapping[str, float] | None) -> str | None:
     if isinstance(rates, Mapping):
         rates = ",".join(f"{name}={rate!r}" for name, rate in rates.items())
     if rates is not None and not isinstance(rates, str):
-        raise ConfigError(f"learning_rates must be parts with their rates, such as 'encoder=1e-4', not {rates!r}.")
+        raise ConfigError(f"learning_rates must be {FORM_OF_RATES}, or a dict of parts and rates, not {rates!r}.")
     rates_of(rates)
     return rates or None
 
@@ -68,8 +71,7 @@ def rates_of(text: str | None) -> dict[str, float]:
             rate = math.nan
         if not (name and equals and 0 < rate < math.inf):
             raise ConfigError(
-                "learning_rates must be PART=RATE with commas between them, each rate a number above 0, such as "
-                f"encoder=1e-4,decoder=5e-4, not {entry!r}."
+                f"learning_rates must be {FORM_OF_RATES}, such as encoder=1e-4,decoder=5e-4, not {entry!r}."
             )
         if name in rates:
             raise ConfigError(f"learning_rates gives {name!r} twice: {text!r}.")

@@ -236,7 +236,8 @@ class RunRecorder:
         """
         state, history = self.state, self.state.history
         if metric_name == "val_loss":
-            is_best = loss < min(history["val_losses"], default=math.inf)
+            # A loss that is no number is neither the best nor in the way of others.
+            is_best = loss < min(filter(math.isfinite, history["val_losses"]), default=math.inf)
         else:
             is_best = metric_name in scores and scores[metric_name] > max(history[metric_name], default=-math.inf)
         history["val_losses"].append(loss)

@@ -6,17 +6,19 @@ it would end with nothing; and where its last save fails.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from systems.pixel_llm.errors import NotSavedError, PixelLLMError
 from systems.pixel_llm.free_space import is_out_of_space
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.fingerprint import RunFingerprint, told_differences
 from systems.pixel_llm.training.judging import Judging
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.state import TrainState
@@ -44,6 +46,8 @@ class RunCheckpoints:
         scaler: of the loss in fp16.
         judging: what checkpoints are judged by.
         seed: of the run.
+        fingerprint: gives that of the run's data and settings; called once, when it is needed, as it goes over all
+            names and captions.
     """
 
     def __init__(
@@ -58,11 +62,12 @@ class RunCheckpoints:
         scaler: torch.amp.GradScaler | None,
         judging: Judging,
         seed: int,
+        fingerprint: Callable[[], RunFingerprint],
     ) -> None:
         self.manager = manager
         self._model, self._optimizer, self._recorder = model, optimizer, recorder
         self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
-        self._judging, self._seed = judging, seed
+        self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
         self._saved_step = 0
         self._has_saved = False
         self._retry_time: float | None = None
@@ -77,7 +82,7 @@ class RunCheckpoints:
 
         Raises:
             CheckpointError: it could not be written.
-            TrainingError: a weight is no number; nothing was written.
+            TrainingError: a weight, an average or a number of the optimizer is not finite; nothing was written.
         """
         path = self._save(name, metric=self._metric(train_loss), keep=False)
         self._saved_step = self._recorder.state.step
@@ -154,6 +159,9 @@ class RunCheckpoints:
                     "seed=%d differs from the checkpoint's seed=%d: the order of pictures changes from here on.",
                     self._seed, saved["seed"],
                 )  # fmt: skip
+            if (record := saved.get("fingerprint")) is not None:  # older checkpoints have none
+                for difference in told_differences(RunFingerprint.from_dict(record), self._fingerprint()):
+                    logger.warning("%s", difference)
         self._averaging.resume(info["average"], num_updates=(saved or {}).get("num_averaged") or 0)
         if self._scaler is not None and (scaling := (saved or {}).get("scaler")) is not None:
             self._scaler.load_state_dict(scaling)
@@ -164,8 +172,14 @@ class RunCheckpoints:
     def _save(self, name: str, *, metric: float | None, keep: bool) -> Path:
         recorder, average = self._recorder, self._averaging.average
         recorder.read_losses()
-        if not all(bool(parameter.isfinite().all()) for parameter in self._model.parameters()):
-            raise recorder.divergence("A weight became infinite or NaN")
+        for what, tensors in (
+            ("A weight", self._model.parameters()),
+            ("An averaged weight", () if average is None else average.tensors.values()),
+            # A weight whose second moment is infinite never moves again.
+            ("The optimizer's state", _tensors_in(self._optimizer.state)),
+        ):
+            if not _are_finite(tensors):
+                raise recorder.divergence(f"{what} became infinite or NaN")
         path = self.manager.save(
             checkpoint_name=name,
             model=self._model,
@@ -177,6 +191,7 @@ class RunCheckpoints:
             training_state={
                 "state": recorder.state.to_dict(),
                 "seed": self._seed,
+                "fingerprint": self._fingerprint().to_dict(),
                 "scaler": None if self._scaler is None else self._scaler.state_dict(),
                 "num_averaged": None if average is None else average.num_updates,
                 **self._scheduler.for_checkpoint(),
@@ -201,7 +216,10 @@ class RunCheckpoints:
             )  # fmt: skip
 
     def _last_good(self) -> str:
-        latest = self.manager.latest()
+        try:
+            latest = self.manager.latest()
+        except (PixelLLMError, OSError) as error:
+            return f"What was saved before cannot be looked at: {error}"
         return "No checkpoint was saved yet." if latest is None else f"The last good checkpoint is {latest.path}."
 
     def _metric(self, train_loss: float | None) -> float | None:
@@ -211,3 +229,21 @@ class RunCheckpoints:
             return train_loss
         steps = history["val_steps" if name == "val_loss" else "score_steps"]
         return history[self._judging.history_name][-1] if steps[-1:] == [self._recorder.state.step] else None
+
+
+def _tensors_in(state: Mapping[Any, Any]) -> Iterator[Tensor]:
+    """The tensors of an optimizer's state, at whatever depth."""
+    for value in state.values():
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _tensors_in(value)
+
+
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are; asked of the device once, not once a tensor."""
+    answers = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    devices: dict[torch.device, list[Tensor]] = {}
+    for answer in answers:
+        devices.setdefault(answer.device, []).append(answer)
+    return all(bool(torch.stack(each).all()) for each in devices.values())

@@ -43,6 +43,8 @@ class TrainState:
     epoch_num_tokens: int = 0
     batch_parts: int = 1
     """Into how many parts a batch is divided on its way through the model, since memory ran out with fewer."""
+    validation_parts: int = 1
+    """The same in validation, where that is more."""
     bad_steps_in_a_row: int = 0
     """The last so many steps were passed over, since their loss or gradient was no number."""
     history: History = field(default_factory=_empty_history)

@@ -6,12 +6,14 @@ nothing, is written down, and ends the run where it happens too often in a row.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from systems.pixel_llm.data.folder import shown_some
 from systems.pixel_llm.errors import ConfigError, TrainingError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training.bad_steps import BadStepLog
@@ -85,7 +87,11 @@ class Stepping:
     ) -> float | None:
         """Mean loss over all tokens of `batches`, without dropout; None where it was stopped, or there is no token.
 
-        `beside` is called with each micro-batch and its loss, without dropout too.
+        `beside` is called with each micro-batch and its loss, without dropout too. A mean that is no number is warned
+        of, with the pictures that it comes from.
+
+        Raises:
+            ConfigError: as `take`.
         """
         # The loss has a mode too: label smoothing is for training.
         modes = [
@@ -95,33 +101,47 @@ class Stepping:
             module.eval()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self._step.device)
         num_tokens = 0
+        looked_at: list[tuple[Any, Tensor]] = []
         try:
             with torch.no_grad():
                 for batch in batches:
                     if is_stopped():
                         return None
-                    for part in self._parts_to_look_at(batch, state):
-                        loss = self._step.loss(part).double()
+                    for part, loss in self._losses(batch, state):
                         loss_sum += loss * part.num_tokens
                         num_tokens += part.num_tokens
+                        looked_at.append((batch.get("image_paths", ()), loss))
                         if beside is not None:
                             beside(part, loss)
         finally:
             for module, was_training in modes:
                 module.train(was_training)
-        return None if is_stopped() or num_tokens == 0 else loss_sum.item() / num_tokens
+        if is_stopped() or num_tokens == 0:
+            return None
+        mean = loss_sum.item() / num_tokens
+        if not math.isfinite(mean):
+            _warn_of_bad_loss(mean, looked_at)
+        return mean
 
-    def _parts_to_look_at(self, batch: Any, state: TrainState) -> list[MicroBatch]:
-        return micro_batches([batch], self._model.encode_captions, parts=state.batch_parts)
+    def _losses(self, batch: Any, state: TrainState) -> list[tuple[MicroBatch, Tensor]]:
+        """The micro-batches of a batch to validate on, each with its loss; more of them where memory runs out."""
+        while True:
+            number = max(state.batch_parts, state.validation_parts)
+            try:
+                parts = micro_batches([batch], self._model.encode_captions, parts=number)
+                return [(part, self._step.loss(part).double()) for part in parts]
+            except torch.OutOfMemoryError as error:
+                _check_divisible([batch], number, error)
+                state.validation_parts = 2 * number
+                self._step.release_memory()
+                logger.warning(
+                    "Memory ran out in the validation at step %d: from here on each batch of it goes through the model "
+                    "in %d parts. A validation loader with a smaller batch_size does the same.", state.step, 2 * number,
+                )  # fmt: skip
 
     def _divide_further(self, batches: Sequence[Any], state: TrainState, error: torch.OutOfMemoryError) -> None:
         """Twice as many parts a batch, for good."""
-        if state.batch_parts >= max(len(batch["images"]) for batch in batches):
-            # No TrainingError: the weights are good, and are saved before the run ends.
-            raise ConfigError(
-                "Memory ran out on a single picture. Choose a smaller image_size or model, gradient_checkpointing or "
-                f"precision='bf16'. ({str(error).strip().splitlines()[0]})"
-            ) from error
+        _check_divisible(batches, state.batch_parts, error)
         state.batch_parts *= 2
         self._step.release_memory()
         logger.warning(
@@ -139,3 +159,22 @@ class Stepping:
                 f"step {state.step}: {self._bad_step_log.path} has the batches. Resume from an earlier checkpoint with "
                 "a lower learning_rate, a longer warmup_fraction, or precision='fp32'."
             )
+
+
+def _check_divisible(batches: Sequence[Any], parts: int, error: torch.OutOfMemoryError) -> None:
+    """Raises ConfigError where the parts hold a picture each."""
+    if parts >= max(len(batch["images"]) for batch in batches):
+        # No TrainingError: the weights are good, and are saved before the run ends.
+        raise ConfigError(
+            "Memory ran out on a single picture. Choose a smaller image_size or model, gradient_checkpointing or "
+            f"precision='bf16'. ({str(error).strip().splitlines()[0]})"
+        ) from error
+
+
+def _warn_of_bad_loss(mean: float, looked_at: Sequence[tuple[Any, Tensor]]) -> None:
+    bad = [list(map(str, paths)) for paths, loss in looked_at if not bool(loss.isfinite())]
+    held = f" The first holds {shown_some(bad[0])}." if bad and bad[0] else ""
+    logger.warning(
+        "The validation loss is %s: it never counts as the best. It comes from %d of %d batches.%s",
+        mean, len(bad), len(looked_at), held,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from systems.pixel_llm.training.batches import EpochBatches
 from systems.pixel_llm.training.budget import RunBudget
 from systems.pixel_llm.training.callbacks import Callback
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.compilation import check_compiler, padding_for
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
 from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.fetching import Fetching
+from systems.pixel_llm.training.fingerprint import run_fingerprint
 from systems.pixel_llm.training.freezing import freeze, hold_still
-from systems.pixel_llm.training.interruption import deferred_interrupt
+from systems.pixel_llm.training.interruption import deferred_stop
 from systems.pixel_llm.training.judging import Judging, Scorer
 from systems.pixel_llm.training.loss import loss_of_training
 from systems.pixel_llm.training.metrics_log import MetricsLog
@@ -57,6 +60,7 @@ from systems.pixel_llm.training.utilisation import utilisation_of
 from systems.pixel_llm.training.validation import Validation
 from systems.pixel_llm.training.vocabulary import prepare_vocabulary
 from systems.pixel_llm.training.weight_average import Averaging
+from systems.pixel_llm.training.worker_processes import deferred_deaths
 
 __all__ = ["Trainer"]
 
@@ -126,6 +130,9 @@ class Trainer:
         if self.options.gradient_checkpointing:  # else as the model has it
             self._captioner.gradient_checkpointing = True
         self.device = choose_device(device, model)
+        if self.options.compile:
+            check_compiler(self.device)
+            self._captioner.compile_blocks(deterministic=self.options.deterministic)
         self.model = model.to(self.device)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.loss_fn = loss_of_training(
@@ -150,7 +157,7 @@ class Trainer:
         optimizer_step = OptimizerStep(
             model, self.optimizer, self.loss_fn,
             device=self.device, precision=self.precision, max_grad_norm=self.options.max_grad_norm,
-            seed=self.options.seed,
+            seed=self.options.seed, pad=padding_for(self._captioner, train_loader),
         )  # fmt: skip
         self._averaging = Averaging(self._captioner, decay=self.options.ema_decay)
         self.checkpoint_interval = checkpoint_interval
@@ -186,6 +193,10 @@ class Trainer:
             manager, self.model, self.optimizer,
             recorder=self._recorder, averaging=self._averaging, scheduler=self._scheduler,
             scaler=self._stepping.scaler, judging=self.judging, seed=self.options.seed,
+            fingerprint=partial(
+                run_fingerprint, train_loader, val_loader, self.options,
+                config=self._captioner.config, precision=self.precision, schedule=self.schedule,
+            ),
         )  # fmt: skip
         self._is_prepared = False
         self._is_stop_requested = False
@@ -211,7 +222,8 @@ class Trainer:
         """Train until `num_epochs` epochs are complete in total, or another bound of the options is reached.
 
         Called again, it goes on from where it is. Ctrl-C finishes the step, saves a checkpoint and then raises
-        KeyboardInterrupt; an error saves what is learned so far before it is raised.
+        KeyboardInterrupt; SIGTERM, SIGHUP and SIGUSR1, unless the program handles or ignores them, do the same and then
+        raise SystemExit(128 + n). An error saves what is learned so far before it is raised.
 
         Args:
             num_epochs: epochs in total, those before a resume included. May be left out with `max_steps` or
@@ -251,7 +263,8 @@ class Trainer:
             self._prepare()
             with (
                 shown_progress(self.options.progress) as shown,
-                deferred_interrupt(self.request_stop),
+                deferred_deaths(),
+                deferred_stop(self.request_stop),
                 deterministic_algorithms(self.options.deterministic),
             ):
                 self._recorder.shown = shown
@@ -363,9 +376,10 @@ class Trainer:
     def request_stop(self) -> None:
         """Ask `train` to finish its step, save and return; asked before, it returns at once.
 
-        Safe in a signal handler or another thread.
+        Safe in a signal handler or another thread. In a signal handler it ends a wait for data, by raising.
         """
         self._is_stop_requested = True
+        self._fetching.wait.end()
 
     def _is_stopped(self) -> bool:
         return self._is_stop_requested

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import ConcatDataset, Subset
 
+from systems.pixel_llm.data.inner_datasets import captions_of
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training.batch_content import captions_of_batch
@@ -30,7 +30,7 @@ def prepare_vocabulary(model: PixelLLM, loader: Any, optimizer: torch.optim.Opti
     Raises:
         DatasetError: there is no caption.
     """
-    captions = _captions_of(getattr(loader, "dataset", None))
+    captions = captions_of(getattr(loader, "dataset", None))
     if captions is None:
         if model.tokenizer.is_fitted:
             return
@@ -67,25 +67,3 @@ def warn_of_cut_captions(model: PixelLLM, captions: Sequence[str]) -> None:
             "%d of %d captions (%.1f %%) are longer than max_seq_len=%d tokens and are cut there; the longest needs "
             "max_seq_len=%d.", num_cut, len(captions), 100 * num_cut / len(captions), max_seq_len, max(lengths),
         )  # fmt: skip
-
-
-def _captions_of(dataset: Any) -> list[str] | None:
-    """Flat captions, or None where the dataset does not tell them."""
-    if isinstance(dataset, ConcatDataset):
-        parts = [_captions_of(part) for part in dataset.datasets]
-        return None if any(part is None for part in parts) else [caption for part in parts for caption in part or []]
-    if isinstance(dataset, Subset):
-        return _captions_of_subset(dataset)
-    captions = getattr(dataset, "captions", None)
-    return None if captions is None else list(captions)
-
-
-def _captions_of_subset(subset: Subset[Any]) -> list[str] | None:
-    inner = subset.dataset
-    samples = getattr(inner, "samples", None)
-    if samples is not None:
-        return [caption for index in subset.indices for caption in samples[index].captions]
-    captions = _captions_of(inner)
-    if captions is None or len(captions) != len(inner):  # type: ignore[arg-type]
-        return None
-    return [captions[index] for index in subset.indices]
