@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="walk only every so many calls; default all")
     parser.add_argument("--effects", default=",".join(EFFECTS), help="default %(default)s")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that share the walk; default %(default)s")
     parser.add_argument("--threads", action="store_true", help="write blocks in threads, as in earnest")
     parser.add_argument("--lasting", action="store_true", help="an error stays, for all later calls of its kind")
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary one")
@@ -33,7 +34,7 @@ def main() -> int:
         with nullcontext() if options.threads else in_one_thread():
             report = walk(
                 Path(folder), effects=tuple(options.effects.split(",")), is_lasting=options.lasting,
-                every=options.every, show=lambda line: print(line, flush=True),
+                every=options.every, jobs=options.jobs, show=lambda line: print(line, flush=True),
             )  # fmt: skip
     print("\n".join(report.lines()))
     print(f"{time.monotonic() - started:.0f} seconds")

@@ -7,15 +7,17 @@ lives, must be able to save again; and a save of a new process must leave what a
 
 import concurrent.futures
 import errno
+import json
 import os
 import shutil
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from systems.pixel_llm import block_digests, checkpoint_folder, folder_writer
 from systems.pixel_llm.errors import CheckpointError
@@ -36,6 +38,23 @@ class WalkReport:
     not_reached: int = 0
     """Faults at calls that this time did not come: threads share their work anew each time."""
     failures: list[str] = field(default_factory=list)
+
+    num_jobs_done: int = 0
+    """Processes that came to their end."""
+
+    def add(self, told: dict[str, Any], show: Callable[[str], None]) -> None:
+        """Count what a process told of one fault."""
+        if "done" in told:
+            self.num_jobs_done += 1
+        elif "note" in told:
+            show(told["note"])
+        elif told["problem"] == _NOT_REACHED:
+            self.not_reached += 1
+        else:
+            self.points[f"{told['scenario']}, {told['effect']}"] += 1
+            if told["problem"] is not None:
+                self.failures.append(f"{told['scenario']}, {told['fault']}: {told['problem']}")
+                show(self.failures[-1])
 
     @property
     def num_points(self) -> int:
@@ -103,27 +122,58 @@ def walk(
     effects: tuple[str, ...] = EFFECTS,
     is_lasting: bool = False,
     every: int = 1,
+    jobs: int = 1,
     show: Callable[[str], None] = lambda line: None,
 ) -> WalkReport:
-    """Walk the scenarios in the folder `working`, with each of the effects at every point, or every so many of them."""
+    """Walk the scenarios in the folder `working`, with each of the effects at every point, or every so many of them.
+
+    So many `jobs` share the points, each in a process of its own.
+    """
     report = WalkReport()
-    with small_blocks():
-        for scenario in scenarios:
-            course = _Course(scenario, working / "template", working / "checkpoints", working / "strace.log")
-            points = course.points()
-            show(f"{scenario.name}: {len(points)} system calls, {Counter(point.kind for point in points)}")
-            for effect in effects:
-                for point in points[::every]:
-                    fault = Fault(point, effect, is_lasting=is_lasting)
-                    problem = course.problem_of(fault)
-                    if problem == _NOT_REACHED:
-                        report.not_reached += 1
-                        continue
-                    report.points[f"{scenario.name}, {effect}{' from there on' if is_lasting else ''}"] += 1
-                    if problem is not None:
-                        report.failures.append(f"{scenario.name}, {fault}: {problem}")
-                        show(report.failures[-1])
+    readers = []
+    for job in range(jobs):
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read_end)
+            _do_job(working / str(job), scenarios, effects, is_lasting, every, slice(job, None, jobs), write_end)
+        os.close(write_end)
+        readers.append((child, open(read_end, encoding="utf-8")))
+    for child, reader in readers:
+        with reader:
+            for line in reader:
+                report.add(json.loads(line), show)
+        os.waitpid(child, 0)
+    if report.num_jobs_done != jobs:
+        report.failures.append("a process that walked did not come to its end")
     return report
+
+
+def _do_job(
+    working: Path, scenarios: tuple[Scenario, ...], effects: tuple[str, ...], is_lasting: bool, every: int,
+    share: slice, write_end: int,
+) -> NoReturn:  # fmt: skip
+    code = 1
+    try:
+        working.mkdir(parents=True)
+        with small_blocks(), open(write_end, "w", buffering=1, encoding="utf-8") as tell:
+            for scenario in scenarios:
+                course = _Course(scenario, working / "template", working / "checkpoints", working / "strace.log")
+                points = course.points()
+                if share.start == 0:
+                    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in points).most_common())
+                    print(json.dumps({"note": f"{scenario.name}: {len(points)} system calls: {kinds}"}), file=tell)
+                for effect in effects:
+                    for point in points[::every][share]:
+                        fault = Fault(point, effect, is_lasting=is_lasting)
+                        told = {"scenario": scenario.name, "fault": str(fault), "effect": effect}
+                        print(json.dumps(told | {"problem": course.problem_of(fault)}), file=tell)
+            print(json.dumps({"done": True}), file=tell)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 _NOT_REACHED = "not reached"

@@ -195,7 +195,8 @@ def test_a_failed_save_is_tried_again_after_minutes(tiny_trainer: MakeTrainer, d
             if event.step == 9:
                 disk.free = 10**12
 
-    now, tried = [0.0], [False][:0]
+    now: list[float] = [0.0]
+    tried: list[bool] = []
     trainer._recorder.clock = lambda: now[0]
     trainer._recorder.callbacks.append(callback)
     trainer.options = trainer.options.replaced(save_every_steps=4)
