@@ -29,8 +29,8 @@ from systems.pixel_llm.whole_folder import OLD_PREFIX
 __all__ = [
     "AVERAGE_FILE", "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
     "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
-    "is_checkpoint_folder", "is_unreadable", "latest_record", "list_checkpoints", "rank_records", "read_manifest", "scan_checkpoints",
-    "verify_files", "write_manifest",
+    "is_checkpoint_folder", "is_unreadable", "latest_record", "list_checkpoints", "rank_records", "read_manifest",
+    "scan_checkpoints", "verify_files", "write_manifest",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)

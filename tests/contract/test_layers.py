@@ -20,7 +20,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "systems" / "pixel_llm"
 
 LAYERS = {
     **dict.fromkeys(["__init__", "errors", "seeding", "lazy", "settings"], 0),
-    **dict.fromkeys(["tokenizer", "preprocessing", "checkpoint_folder", "global_generators", "whole_folder", "free_space"], 1),
+    **dict.fromkeys(
+        ["tokenizer", "preprocessing", "checkpoint_folder", "global_generators", "whole_folder", "free_space"], 1
+    ),
     **dict.fromkeys(["block_digests", "folder_writer", "tensor_file", "tensor_bytes"], 1),
     **dict.fromkeys(["data", "models"], 2),
     **dict.fromkeys(["training", "inference"], 3),

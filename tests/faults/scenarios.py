@@ -19,7 +19,16 @@ from systems.pixel_llm import whole_folder
 from systems.pixel_llm.checkpoint_folder import scan_checkpoints
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 
-__all__ = ["NEW_EPOCH", "SCENARIOS", "Scenario", "careless_scenario", "contents", "manager_of", "save_numbers"]
+__all__ = [
+    "NEW_EPOCH",
+    "SCENARIOS",
+    "Scenario",
+    "careless_scenario",
+    "contents",
+    "manager_of",
+    "names_in",
+    "save_numbers",
+]
 
 NEW_EPOCH = 9
 """Of the save that is walked."""
@@ -78,6 +87,11 @@ def contents(folder: Path, *, width: int = _WIDTH) -> dict[str, int]:
     return found
 
 
+def names_in(folder: Path) -> list[str]:
+    """What is in a folder, hidden or not."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def _prepare_nothing(folder: Path) -> None:
     del folder
 
@@ -109,9 +123,17 @@ def _prepare_after_deaths(folder: Path) -> None:
 SCENARIOS = (
     Scenario("the first save", _prepare_nothing, lambda folder: save_numbers(folder, "new", NEW_EPOCH, metric=1.5)),
     Scenario("a further save", _prepare_two, lambda folder: save_numbers(folder, "new", NEW_EPOCH, metric=1.5)),
-    Scenario("a save that prunes others", _prepare_three, lambda folder: save_numbers(folder, "new", NEW_EPOCH, metric=0.1)),
-    Scenario("a save that replaces one", _prepare_two, lambda folder: save_numbers(folder, "second", NEW_EPOCH, metric=0.1)),
-    Scenario("a save after others have died", _prepare_after_deaths, lambda folder: save_numbers(folder, "new", NEW_EPOCH, metric=9)),
+    Scenario(
+        "a save that prunes others", _prepare_three, lambda folder: save_numbers(folder, "new", NEW_EPOCH, metric=0.1)
+    ),
+    Scenario(
+        "a save that replaces one", _prepare_two, lambda folder: save_numbers(folder, "second", NEW_EPOCH, metric=0.1)
+    ),
+    Scenario(
+        "a save after others have died",
+        _prepare_after_deaths,
+        lambda folder: save_numbers(folder, "new", NEW_EPOCH, metric=9),
+    ),
 )
 
 

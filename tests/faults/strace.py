@@ -71,9 +71,9 @@ class Traced:
         return self.exit_code == _KILLED
 
     @property
-    def is_hit(self) -> bool:
-        """Whether the fault took place."""
-        return self.is_killed or any("(INJECTED)" in call for call in self.calls)
+    def num_errors(self) -> int:
+        """How often a call failed as it was told to: threads that are made later count their calls from 1 again."""
+        return sum("(INJECTED)" in call for call in self.calls)
 
 
 def run_traced(work: Callable[[Callable[[str], None]], None], log: Path, *, fault: Fault | None = None) -> Traced:
@@ -99,7 +99,7 @@ def run_traced(work: Callable[[Callable[[str], None]], None], log: Path, *, faul
     if " attached" not in answer:
         os.kill(child, signal.SIGKILL)
     os.kill(child, signal.SIGCONT)
-    with open(read_end, encoding="utf-8") as told:
+    with os.fdopen(read_end, encoding="utf-8") as told:
         lines = told.read().splitlines()
     _, status = os.waitpid(child, 0)
     tracer.communicate()
@@ -156,7 +156,7 @@ def why_not_traceable(log: Path) -> str | None:
     if shutil.which("strace") is None:
         return "strace is not installed (Debian, Ubuntu: apt install strace)"
     try:
-        traced = run_traced(lambda tell: tell(str(os.getcwd())), log)
+        traced = run_traced(lambda tell: tell(str(Path.cwd())), log)
     except RuntimeError as error:
         return str(error)
     return None if any("getcwd" in call for call in traced.calls) else "strace saw no system call"

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from systems.pixel_llm import block_digests, checkpoint_folder, folder_writer
 from systems.pixel_llm.errors import CheckpointError
-from tests.faults.scenarios import NEW_EPOCH, SCENARIOS, Scenario, contents, manager_of
+from tests.faults.scenarios import NEW_EPOCH, SCENARIOS, Scenario, contents, manager_of, names_in
 from tests.faults.strace import KILL, Fault, Point, Traced, points_within, run_traced
 
 __all__ = ["EFFECTS", "WalkReport", "in_one_thread", "walk"]
@@ -138,9 +138,9 @@ def walk(
             os.close(read_end)
             _do_job(working / str(job), scenarios, effects, is_lasting, every, slice(job, None, jobs), write_end)
         os.close(write_end)
-        readers.append((child, open(read_end, encoding="utf-8")))
-    for child, reader in readers:
-        with reader:
+        readers.append((child, read_end))
+    for child, read_end in readers:
+        with os.fdopen(read_end, encoding="utf-8") as reader:
             for line in reader:
                 report.add(json.loads(line), show)
         os.waitpid(child, 0)
@@ -161,12 +161,18 @@ def _do_job(
                 course = _Course(scenario, working / "template", working / "checkpoints", working / "strace.log")
                 points = course.points()
                 if share.start == 0:
-                    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in points).most_common())
+                    kinds = ", ".join(
+                        f"{count} {kind}" for kind, count in Counter(p.kind for p in points).most_common()
+                    )
                     print(json.dumps({"note": f"{scenario.name}: {len(points)} system calls: {kinds}"}), file=tell)
                 for effect in effects:
                     for point in points[::every][share]:
                         fault = Fault(point, effect, is_lasting=is_lasting)
-                        told = {"scenario": scenario.name, "fault": str(fault), "effect": effect}
+                        told = {
+                            "scenario": scenario.name,
+                            "fault": str(fault),
+                            "effect": f"{effect} from there on" if is_lasting else effect,
+                        }
                         print(json.dumps(told | {"problem": course.problem_of(fault)}), file=tell)
             print(json.dumps({"done": True}), file=tell)
         code = 0
@@ -190,7 +196,7 @@ class _Course:
         self.before = contents(folder)
         in_new_process(lambda: scenario.save(folder))
         self.after = contents(folder)
-        self.names = sorted(os.listdir(folder))
+        self.names = names_in(folder)
         if self.names != sorted(self.after):
             raise AssertionError(f"{scenario.name}: without any fault it leaves {self.names}")
 
@@ -206,7 +212,7 @@ class _Course:
         """What a fault leaves behind that it should not; None where all is good."""
         self._begin()
         traced = run_traced(self._work, self.log, fault=fault)
-        if not traced.is_hit:
+        if not traced.is_killed and not traced.num_errors:
             return _NOT_REACHED
         try:
             found = contents(self.folder) if self.folder.is_dir() else {}
@@ -215,9 +221,9 @@ class _Course:
             if traced.told[-1:] == ("saved",) and (problem := self._problem_of_new(found)):
                 return problem
             in_new_process(lambda: self.scenario.save(self.folder))
-            found, names = contents(self.folder), sorted(os.listdir(self.folder))
+            found, names = contents(self.folder), names_in(self.folder)
         except (CheckpointError, ValueError, OSError) as error:
-            return f"{error!r} {traced.told} {sorted(os.listdir(self.folder)) if self.folder.is_dir() else ''}"
+            return f"{error!r} {traced.told} {names_in(self.folder) if self.folder.is_dir() else ''}"
         if (found, names) != (self.after, self.names):
             return f"after one more save there is {found} in {names} instead of {self.after} in {self.names}"
         return None
@@ -263,7 +269,7 @@ class _Course:
         saved = [line for line in traced.told if line == "saved"]
         if traced.exit_code != 0 or len(refused) + len(saved) != len(traced.told):
             return f"it ended with {traced.exit_code}, {traced.told}"
-        if not fault.is_lasting and not saved:
+        if not saved and traced.num_errors < len(refused):
             return f"saving again failed: {traced.told}"
         reason = os.strerror(getattr(errno, fault.effect))
         if any(reason not in line for line in refused):

@@ -27,8 +27,8 @@ from systems.pixel_llm.training.group_layout import laid_out_anew
 from systems.pixel_llm.training.state_codec import decode_state, encode_state
 
 __all__ = [
-    "FolderModel", "num_bytes_of", "prepare_model", "prepare_optimizer", "read_average", "read_training_state", "unwrapped",
-    "write_average", "write_model", "write_training_state",
+    "FolderModel", "num_bytes_of", "prepare_model", "prepare_optimizer", "read_average", "read_training_state",
+    "unwrapped", "write_average", "write_model", "write_training_state",
 ]  # fmt: skip
 
 _ALIASES = "aliases"

@@ -1,8 +1,8 @@
 """The checkpoints of one run: what goes into each besides the weights, what it is judged by, and going on from one.
 
 A disk that is full or fails does not end a run: each save that fails is told of and tried again, at the next save or
-after some minutes. Only where nothing at all could be saved yet, for another reason than room, the run ends there, since
-it would end with nothing; and where its last save fails.
+after some minutes. Only where nothing at all could be saved yet, for another reason than room, the run ends there,
+since it would end with nothing; and where its last save fails.
 """
 
 import logging

@@ -449,8 +449,8 @@ class Trainer:
             self._pause(f"step_{state.step}", train_loss=None)
 
     def _save_at_steps(self) -> None:
-        """Where `save_every_steps` says so, or a while after a save that failed, unless this very step is saved already,
-        or right away as an end.
+        """Where `save_every_steps` says so, or a while after a save that failed, unless this very step is saved
+        already, or right away as an end.
         """
         every, step = self.options.save_every_steps, self.state.step
         is_due = (every is not None and step % every == 0) or self._checkpoints.is_retry_due
