@@ -11,9 +11,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 from PIL import Image
+
+from systems.pixel_llm.training.metrics_log import read_metrics
+from tests.kills.outcome import differences, read_outcome
 
 LONG = [
     "--image-size", "32", "--vision-embed-dim", "32", "--vision-num-layers", "1", "--text-num-layers", "1",
@@ -118,6 +122,40 @@ def test_a_second_ctrl_c_does_not_wait(started):
     # At once, wherever it was by then: saving, drawing the contact sheet, or done with both.
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_killed_run_that_is_resumed_ends_as_an_unbroken_one(started, environment, in_tmp_path):
+    words = (
+        "--epochs", "5", "--validation-fraction", "0.1", "--caption-choice", "sample", "--dropout", "0.2",
+        "--augment", "crop,color,flip",
+        "--captions-per-file", "lines", "--gradient-accumulation-steps", "2", "--ema-decay", "0.9",
+        "--save-every-steps", "3", "--checkpoint-interval", "2", "--early-stopping-patience", "4",
+    )  # fmt: skip
+    for path in in_tmp_path.glob("pictures/*.png"):  # of pictures that look alike, all would go to one side
+        Image.frombytes("RGB", (40, 32), Random(path.stem).randbytes(40 * 32 * 3)).save(path)
+        path.with_suffix(".txt").write_text(f"Dots, number {path.stem}\nNothing but noise\n", encoding="utf-8")
+    unbroken = pixel_llm(environment, "train", "pictures", *LONG, "--out", "unbroken", *words)
+    assert unbroken.returncode == 0, unbroken.stderr
+    for seen, more in (("step 2/.* loss", ()), ("step 5/.* loss", ("--resume",)), ("validation loss", ("--resume",))):
+        with started(*words, *more) as process:
+            wait_for(process, seen)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+    resumed = pixel_llm(environment, "train", "pictures", *LONG, "--out", "run", *words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming run at checkpoint" in resumed.stderr
+    assert differences(read_outcome(in_tmp_path / "run"), read_outcome(in_tmp_path / "unbroken")) == []
+    panels, expected = (
+        [
+            (record["step"], record["captions"])
+            for record in read_metrics(in_tmp_path / name / "panel.jsonl")
+            if record["kind"] == "panel"
+        ]
+        for name in ("run", "unbroken")
+    )
+    assert panels == expected, "and shows the same captions"
+    assert [step for step, _ in panels] == [2, 4, 6, 8, 10]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -84,12 +85,12 @@ def run_traced(work: Callable[[Callable[[str], None]], None], log: Path, *, faul
     Raises:
         RuntimeError: strace could not attach; the message is its own.
     """
-    read_end, write_end = os.pipe()
+    hearing, telling = socket.socketpair()
     child = os.fork()
     if child == 0:
-        os.close(read_end)
-        _run_child(work, write_end)
-    os.close(write_end)
+        hearing.close()
+        _run_child(work, telling)
+    telling.close()
     os.waitpid(child, os.WUNTRACED)
     tracer = subprocess.Popen(
         ["strace", "-f", "-y", "-o", log, "-p", str(child), *_filters(fault)], stderr=subprocess.PIPE, text=True
@@ -99,7 +100,7 @@ def run_traced(work: Callable[[Callable[[str], None]], None], log: Path, *, faul
     if " attached" not in answer:
         os.kill(child, signal.SIGKILL)
     os.kill(child, signal.SIGCONT)
-    with os.fdopen(read_end, encoding="utf-8") as told:
+    with hearing, hearing.makefile(encoding="utf-8") as told:
         lines = told.read().splitlines()
     _, status = os.waitpid(child, 0)
     tracer.communicate()
@@ -114,11 +115,9 @@ def _filters(fault: Fault | None) -> list[str]:
     return [] if fault is None else ["-e", f"trace={fault.point.kind}", "-e", fault.expression]
 
 
-def _run_child(work: Callable[[Callable[[str], None]], None], write_end: int) -> NoReturn:
+def _run_child(work: Callable[[Callable[[str], None]], None], telling: socket.socket) -> NoReturn:
     def tell(line: str) -> None:
-        content = (line.replace("\n", " | ") + "\n").encode()
-        while content:
-            content = content[os.write(write_end, content) :]
+        telling.sendall((line.replace("\n", " | ") + "\n").encode())  # no call that files know
 
     code = 1
     try:

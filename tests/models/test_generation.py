@@ -216,7 +216,7 @@ def test_which_tokens_may_be_drawn(top_k, top_p, kept):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_length": 0}, r"max_length.*at least 1, not 0"),
+        ({"max_length": 0}, r"max_length.*at least 1, or None, not 0"),
         ({"max_length": 17}, r"max_length.*max_seq_len=16, not 17"),
         ({"temperature": 0.5}, r"do_sample=True"),
         ({"top_k": 5}, r"do_sample=True"),

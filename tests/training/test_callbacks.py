@@ -47,7 +47,7 @@ def test_methods_get_the_events_they_are_for(tiny_trainer: MakeTrainer, shapes_l
     everything, steps, events = Everything(), StepsOnly(), []
     trainer = tiny_trainer(val_loader=shapes_loader(4, shuffle=False), callbacks=[everything, steps, events.append])
     trainer.train(1)
-    kinds = [StepEvent, StepEvent, StepEvent, ValidationEvent, CheckpointEvent, EpochEvent]
+    kinds = [StepEvent, StepEvent, StepEvent, ValidationEvent, EpochEvent, CheckpointEvent]
     assert [type(event) for event in everything.told] == kinds
     assert steps.steps == [1, 2, 3]
     assert [type(event) for event in events if type(event) in kinds] == kinds

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from systems.pixel_llm.training import Trainer
-from systems.pixel_llm.training.events import Event, StepEvent
+from systems.pixel_llm.training.events import CheckpointEvent, Event, StepEvent
 from systems.pixel_llm.training.metrics_log import MetricsLog, read_metrics
 
 
@@ -38,6 +38,17 @@ def test_a_resume_replaces_what_came_after_its_step(tmp_path: Path) -> None:
     for kind, step in [("start", 0), ("train", 10), ("validation", 12), ("train", 20), ("start", 12), ("train", 20)]:
         log.append(kind, {"step": step})
     assert places(log.path) == [("start", 0), ("train", 10), ("validation", 12), ("start", 12), ("train", 20)]
+
+
+def test_what_is_logged_again_at_the_step_of_a_resume_is_there_once(tmp_path: Path) -> None:
+    """Killed behind an epoch, resumed from the save at its last step: the validation and the epoch's end come again."""
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    ends = [("train", 3), ("validation", 3), ("epoch", 3)]
+    for number, (kind, step) in enumerate([("start", 0), *ends, ("train", 4), ("start", 3), *ends[1:], ("train", 4)]):
+        log.append(kind, {"step": step, "number": number})
+    expected = [("start", 0), ("train", 3), ("start", 3), ("validation", 3), ("epoch", 3), ("train", 4)]
+    assert places(log.path) == expected
+    assert [record["number"] for record in read_metrics(log.path)] == [0, 1, 5, 6, 7, 8], "the later of two"
 
 
 def test_a_new_run_in_the_same_folder_replaces_the_old_one(tmp_path: Path) -> None:
@@ -104,3 +115,36 @@ def test_a_resumed_run_reads_like_an_unbroken_one(tiny_trainer: Callable[..., Tr
     tiny_trainer(log_interval=1, metrics_file=path).train(2, resume_from="epoch_1")
     assert [step for kind, step in places(path) if kind == "train"] == [1, 2, 3, 4, 5, 6]
     assert [step for kind, step in places(path) if kind == "start"] == [0, 3]
+
+
+def test_an_epoch_is_in_the_log_before_it_is_saved(
+    tiny_trainer: Callable[..., Trainer], shapes_loader: Any, tmp_path: Path
+) -> None:
+    """A run killed right after that save goes on behind the epoch, and never comes to its end again."""
+
+    def fail(event: Event) -> None:
+        if isinstance(event, CheckpointEvent):
+            raise SystemExit
+
+    path, val_loader = tmp_path / "metrics.jsonl", shapes_loader(4, shuffle=False)
+    first = tiny_trainer(metrics_file=path, val_loader=val_loader, callbacks=[fail])
+    with pytest.raises(SystemExit):
+        first.train(2)
+    tiny_trainer(metrics_file=path, val_loader=val_loader).train(2, resume_from="epoch_1")
+    assert [place for place in places(path) if place[0] == "epoch"] == [("epoch", 3), ("epoch", 6)]
+
+
+def test_a_run_killed_right_after_its_last_save_has_its_end_in_the_log(
+    tiny_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, CheckpointEvent):
+            raise SystemExit
+
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(SystemExit):
+        tiny_trainer(metrics_file=path, callbacks=[fail]).train(1)
+    assert places(path)[-1] == ("epoch", 3)
+    for _ in range(2):
+        tiny_trainer(metrics_file=path).train(1, resume_from="epoch_1")
+        assert [place for place in places(path) if place[0] == "end"] == [("end", 3)], "once"

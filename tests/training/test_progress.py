@@ -50,8 +50,8 @@ def test_without_logging_the_lines_are_on_stderr(tiny_trainer: MakeTrainer, shap
     assert lines[0].endswith(" left")
     assert lines[1].startswith("epoch 1/1 step 3/3 | validation loss ")
     assert lines[1].endswith(" (best)")
-    assert lines[2].startswith("checkpoint ")
-    assert lines[3].startswith("epoch 1 complete | train loss ")
+    assert lines[2].startswith("epoch 1 complete | train loss ")
+    assert lines[3].startswith("checkpoint ")
     assert lines[4] == "epoch 1/1 step 3/3 | end of training (epochs)"
     assert logging.getLogger("systems.pixel_llm").level == level
 

@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from systems.pixel_llm.data.shapes import ShapesDataset
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.training import Trainer
-from systems.pixel_llm.training.events import Event, StepEvent, ValidationEvent
+from systems.pixel_llm.training.events import EpochEvent, Event, StepEvent, ValidationEvent
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -266,6 +266,99 @@ def test_a_validation_that_the_stop_cut_short_is_made_up_for(
     resumed.resume()
     resumed.train(num_epochs)
     assert_same_run(resumed, unbroken)
+
+
+@pytest.mark.parametrize("stopped_at", [3, 6])
+def test_the_checkpoint_of_a_validation_that_is_made_up_for_has_its_metric(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, stopped_at: int
+) -> None:
+    """Else the best checkpoint would be another than that of the unbroken run; also where the run was at its end."""
+    unbroken = tiny_trainer("unbroken", val_loader=shapes_loader(4, shuffle=False))
+    unbroken.train(2)
+    plain = shapes_loader(4, shuffle=False)
+
+    class StoppingLoader:
+        dataset = plain.dataset
+
+        def __iter__(self) -> Any:
+            if stopped.state.step == stopped_at:
+                stopped.request_stop()
+            return iter(plain)
+
+    stopped = tiny_trainer("broken", val_loader=StoppingLoader())
+    stopped.train(2)
+    assert stopped.checkpoint_manager.latest().metric is None
+    resumed = tiny_trainer("broken", val_loader=plain)
+    resumed.resume()
+    resumed.train(2)
+    assert_same_run(resumed, unbroken)
+    found, expected = (
+        [(each.name, each.metric) for each in trainer.checkpoint_manager.list()] for trainer in (resumed, unbroken)
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize("has_validation", [True, False])
+def test_a_run_that_ends_with_the_epoch_whose_last_step_it_resumed_from_saves_that_end(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, has_validation: bool
+) -> None:
+    """`step_6` is saved at the last step of epoch 2, before its validation; killed behind that, the run comes to its
+    end without another step.
+    """
+
+    def make(folder: str, **settings: Any) -> Trainer:
+        return tiny_trainer(
+            folder, val_loader=shapes_loader(4, shuffle=False) if has_validation else None, checkpoint_interval=5,
+            save_every_steps=3, early_stopping_patience=1, early_stopping_min_delta=100.0, **settings,
+        )  # fmt: skip
+
+    def fail(event: Event) -> None:
+        if isinstance(event, EpochEvent) and event.step == 6:
+            raise SystemExit
+
+    unbroken = make("unbroken")
+    unbroken.train(9)
+    with pytest.raises(SystemExit):
+        make("broken", callbacks=[fail]).train(9)
+    resumed = make("broken")
+    assert resumed.resume()["name"] == "step_6"
+    resumed.train(9)
+    assert (resumed.stop_reason, resumed.state.step) == ("early_stopping", 6)
+    assert_same_run(resumed, unbroken)
+    for which in ("latest", "best"):
+        found, expected = (getattr(each.checkpoint_manager, which)() for each in (resumed, unbroken))
+        assert (found.name, found.metric) == (expected.name, expected.metric), which
+    again = make("broken")
+    again.resume()
+    assert again.get_history() == unbroken.get_history(), "the end is on the disk"
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resuming_a_plain_loader_decodes_nothing_of_what_is_done(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, accumulation: int
+) -> None:
+    class Counted(ShapesDataset):
+        asked_for = 0
+
+        def __getitem__(self, index: int) -> Any:
+            self.asked_for += 1
+            return super().__getitem__(index)
+
+    def make(folder: str) -> tuple[Trainer, Counted]:
+        dataset = Counted(26, image_size=32)
+        loader = shapes_loader(dataset=dataset)  # 7 batches of 4, the last one of 2
+        return tiny_trainer(folder, train_loader=loader, gradient_accumulation_steps=accumulation), dataset
+
+    stopped, dataset = make("run")
+    stop_at(2, stopped)
+    stopped.train(2)
+    num_done = 2 * accumulation * 4
+    assert dataset.asked_for == num_done, "whole steps, and nothing of the next one"
+    resumed, dataset = make("run")
+    resumed.resume()
+    assert dataset.asked_for == 0
+    resumed.train(2)
+    assert dataset.asked_for == 2 * 26 - num_done
 
 
 def test_stochastic_depth_resumes_to_the_same_bits_with_or_without_gradient_checkpointing(

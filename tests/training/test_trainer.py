@@ -259,7 +259,7 @@ def test_events_tell_the_run_in_order(tiny_trainer: MakeTrainer, shapes_loader: 
     events: list[Event] = []
     tiny_trainer(callbacks=[events.append], log_interval=2, val_loader=shapes_loader(2, shuffle=False)).train(1)
     kinds = [type(event).__name__.removesuffix("Event") for event in events]
-    assert kinds == ["RunStart", "Step", "Step", "Step", "Validation", "Checkpoint", "Epoch", "RunEnd"]
+    assert kinds == ["RunStart", "Step", "Step", "Step", "Validation", "Epoch", "Checkpoint", "RunEnd"]
     assert [event.is_logged for event in events if isinstance(event, StepEvent)] == [False, True, False]
     assert isinstance(events[0], RunStartEvent)
     assert isinstance(events[-1], RunEndEvent)

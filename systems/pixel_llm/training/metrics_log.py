@@ -3,7 +3,8 @@
 A record has a `kind`: "start" (a run begins or resumes at `step`), "train" (every `log_interval` steps), "validation",
 "epoch", "end". Names tell the unit; a loss is in nats a token, shares and `mfu` go from 0 to 1. A resumed run may go
 over steps again that an interrupted one had already logged; nothing is rewritten: `read_metrics` lets a "start" at step
-s replace all earlier records after step s. No torch is loaded by this module.
+s replace all earlier records after step s, and what is then logged at step s replace what was. No torch is loaded by
+this module.
 """
 
 import json
@@ -35,6 +36,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Lines that are no whole records (torn by a kill) are passed over.
     """
     records: list[dict[str, Any]] = []
+    resumed_at = -1
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
@@ -46,6 +48,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             records = [earlier for earlier in records if earlier["step"] <= record["step"]]
             if record["step"] == 0:
                 records = []
+            resumed_at = record["step"]
+        elif record["step"] == resumed_at:
+            # A validation or the end of an epoch, from between the save that was resumed from and the kill.
+            records = [each for each in records if (each["step"], each["kind"]) != (resumed_at, record["kind"])]
         records.append(record)
     return records
 

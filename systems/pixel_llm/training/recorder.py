@@ -30,7 +30,7 @@ from systems.pixel_llm.training.events import (
     ValidationEvent,
 )
 from systems.pixel_llm.training.interval import Interval
-from systems.pixel_llm.training.metrics_log import MetricsLog
+from systems.pixel_llm.training.metrics_log import MetricsLog, read_metrics
 from systems.pixel_llm.training.optim import REST
 from systems.pixel_llm.training.optimizer_step import StepOutcome
 from systems.pixel_llm.training.outside_logs import OutsideLogs
@@ -277,6 +277,13 @@ class RunRecorder:
         self._log("end", reason=reason)
         self._emit(RunEndEvent, reason=reason)
         self._is_told_to_end = True
+
+    def note_end(self, reason: str) -> None:
+        """The run was over before it began: the log says so too, even if a kill came right after the last save."""
+        path = self.metrics_log.path
+        records = read_metrics(path) if path.is_file() else []
+        if records and records[-1]["kind"] != "end":
+            self._log("end", reason=reason)
 
     def end_run(self) -> None:
         """Whatever ended it, nothing more comes: let go of what was there for this run alone."""

@@ -68,14 +68,22 @@ class RunCheckpoints:
         self._model, self._optimizer, self._recorder = model, optimizer, recorder
         self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
         self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
-        self._saved_step = 0
+        self._saved_place = self._place
         self._has_saved = False
         self._retry_time: float | None = None
 
     @property
     def is_saved(self) -> bool:
-        """Whether a checkpoint of the run's own holds the very step that it is at."""
-        return self._recorder.state.step == self._saved_step
+        """Whether a checkpoint of the run's own holds all that there is to it now."""
+        return self._place == self._saved_place
+
+    @property
+    def _place(self) -> tuple[int, int, int]:
+        """Steps, complete epochs, validations: after an epoch's last step come its end and its validation, which what
+        was saved at that step does not have.
+        """
+        state = self._recorder.state
+        return state.step, state.epoch, len(state.history["val_losses"])
 
     def save(self, name: str, *, train_loss: float | None = None) -> Path:
         """Save one with the run's metric, where that was measured at this step.
@@ -85,7 +93,7 @@ class RunCheckpoints:
             TrainingError: a weight, an average or a number of the optimizer is not finite; nothing was written.
         """
         path = self._save(name, metric=self._metric(train_loss), keep=False)
-        self._saved_step = self._recorder.state.step
+        self._saved_place = self._place
         return path
 
     def save_end(self, name: str, *, train_loss: float | None) -> None:
@@ -165,7 +173,7 @@ class RunCheckpoints:
         self._averaging.resume(info["average"], num_updates=(saved or {}).get("num_averaged") or 0)
         if self._scaler is not None and (scaling := (saved or {}).get("scaler")) is not None:
             self._scaler.load_state_dict(scaling)
-        self._saved_step = self._recorder.state.step
+        self._saved_place = self._place
         self._has_saved = True
         return info
 

@@ -276,9 +276,12 @@ class Trainer:
 
     def _run(self) -> None:
         self._recorder.start_clock()
-        if (reason := self._end_reason()) is not None:
+        reason = self._end_reason()
+        if reason == "interrupted" or (reason is not None and not self.state.is_validation_due):
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
+            if reason != "interrupted":
+                self._recorder.note_end(reason)
             return
         self._recorder.tell_start(
             precision=self.precision,
@@ -286,7 +289,7 @@ class Trainer:
         )
         try:
             if self.state.is_validation_due:
-                self._validate_and_record()
+                self._make_up_for_validation()
             while (reason := self._end_reason()) is None:
                 self._train_epoch(self.state.epoch)
             self._finish(reason)
@@ -484,23 +487,36 @@ class Trainer:
         state.history["train_losses"].append(train_loss)
         self._recorder.begin_epoch(state.epoch + 1)
         self._scheduler.after_epoch()
-        val_loss = None
-        if budget is not None and not budget.validates_by_progress:
-            is_saved = state.epoch % self.checkpoint_interval == 0
-            val_loss = self._pause(f"epoch_{state.epoch}" if is_saved else None, train_loss=train_loss)
-        self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
+        if budget is None or budget.validates_by_progress:
+            self._recorder.tell_epoch(train_loss=train_loss, val_loss=None)
+        else:
+            self._pause_at_epoch_end(train_loss)
         return train_loss
 
-    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> float | None:
-        """Validate and, given a name, save."""
+    def _pause_at_epoch_end(self, train_loss: float) -> None:
+        epoch = self.state.epoch
+        is_saved = epoch % self.checkpoint_interval == 0
+        self._pause(f"epoch_{epoch}" if is_saved else None, train_loss=train_loss)
+
+    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> None:
+        """Validate and, given a name, save. `train_loss` is that of an epoch that is complete."""
         started = self._recorder.clock()
         self.state.is_validation_due = self._validation.has_data
         val_loss = self._validate_and_record()
+        if train_loss is not None:  # before the save: a run killed right after it begins behind this epoch
+            self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
         if checkpoint_name is not None:
             self._checkpoints.save_in_passing(checkpoint_name, train_loss=train_loss)
         self._recorder.tick()
         self._recorder.add_pause(self._recorder.clock() - started)
-        return val_loss
+
+    def _make_up_for_validation(self) -> None:
+        """The validation that a stop cut short, and its checkpoint: the one that there is has no metric."""
+        budget, state = self._recorder.budget, self.state
+        if state.batch_in_epoch == 0 and budget is not None and not budget.validates_by_progress:
+            self._pause_at_epoch_end(state.history["train_losses"][-1])
+        else:
+            self._pause(f"step_{state.step}", train_loss=None)
 
     def _validate_and_record(self) -> float | None:
         self._recorder.read_losses()
