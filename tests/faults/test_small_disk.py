@@ -11,7 +11,7 @@ import pytest
 
 from systems.pixel_llm.errors import NotSavedError
 from systems.pixel_llm.training import Trainer, checkpoint
-from systems.pixel_llm.training.events import EpochEvent
+from systems.pixel_llm.training.events import StepEvent
 from tests.faults.scenarios import contents, names_in, save_numbers
 from tests.training.conftest import make_loader, make_model
 
@@ -71,9 +71,9 @@ def test_at_any_amount_of_room_a_save_goes_well_or_changes_nothing(
 
 def test_a_run_goes_on_over_a_full_disk_and_saves_when_there_is_room(small_disk: Path, caplog: Any) -> None:
     def callback(event: Any) -> None:
-        if isinstance(event, EpochEvent) and event.epoch == 1:
+        if isinstance(event, StepEvent) and event.step == 4:  # three steps are an epoch
             leave_free(small_disk, 0)
-        if isinstance(event, EpochEvent) and event.epoch == 2:
+        if isinstance(event, StepEvent) and event.step == 7:
             (small_disk / "filler").unlink()
 
     trainer = Trainer(

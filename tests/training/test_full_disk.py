@@ -17,7 +17,7 @@ from systems.pixel_llm.errors import CheckpointError, NotSavedError
 from systems.pixel_llm.free_space import check_free_space
 from systems.pixel_llm.training import Trainer
 from systems.pixel_llm.training.checkpoint import CheckpointManager
-from systems.pixel_llm.training.events import EpochEvent, StepEvent
+from systems.pixel_llm.training.events import StepEvent
 from systems.pixel_llm.training.json_lines import JsonLines
 from tests.training.test_resume import assert_same_run
 
@@ -93,12 +93,12 @@ def test_a_file_system_that_tells_no_size_is_not_taken_for_a_full_one(
 # --- a run on a full disk ---------------------------------------------------------------------------------------------
 
 
-def fills(disk: Disk, *, after_epoch: int, until_epoch: int) -> Callable[[Any], None]:
-    """A callback by which the disk is full for saves from one epoch's on until another's."""
+def fills(disk: Disk, steps: range) -> Callable[[Any], None]:
+    """A callback by which the disk is full after these steps; three are an epoch."""
 
     def callback(event: Any) -> None:
-        if isinstance(event, EpochEvent):
-            disk.free = 0 if after_epoch <= event.epoch < until_epoch else 10**12
+        if isinstance(event, StepEvent):
+            disk.free = 0 if event.step in steps else 10**12
 
     return callback
 
@@ -106,7 +106,7 @@ def fills(disk: Disk, *, after_epoch: int, until_epoch: int) -> Callable[[Any], 
 def test_a_run_goes_on_where_a_save_has_no_room_and_saves_the_next(
     tiny_trainer: MakeTrainer, disk: Disk, caplog: Any
 ) -> None:
-    trainer = tiny_trainer(callbacks=[fills(disk, after_epoch=1, until_epoch=2)], max_checkpoints=9)
+    trainer = tiny_trainer(callbacks=[fills(disk, range(4, 7))], max_checkpoints=9)
     trainer.train(4)
     assert names(trainer) == ["epoch_1", "epoch_3", "epoch_4"]
     told = [record.getMessage() for record in caplog.records if "could not be saved" in record.getMessage()]
@@ -120,11 +120,7 @@ def test_a_run_goes_on_where_a_save_has_no_room_and_saves_the_next(
 
 
 def test_saves_by_steps_are_passed_over_likewise(tiny_trainer: MakeTrainer, disk: Disk) -> None:
-    def callback(event: Any) -> None:
-        if isinstance(event, StepEvent):
-            disk.free = 0 if event.step in (1, 2) else 10**12
-
-    trainer = tiny_trainer(callbacks=[callback], save_every_steps=1, max_checkpoints=9)
+    trainer = tiny_trainer(callbacks=[fills(disk, range(1, 3))], save_every_steps=1, max_checkpoints=9)
     trainer.train(2)
     assert names(trainer) == ["epoch_1", "step_4", "step_5", "epoch_2"]
 
@@ -132,8 +128,7 @@ def test_saves_by_steps_are_passed_over_likewise(tiny_trainer: MakeTrainer, disk
 def test_where_the_very_first_save_has_no_room_the_run_goes_on_too(
     tiny_trainer: MakeTrainer, disk: Disk, caplog: Any
 ) -> None:
-    disk.free = 0
-    trainer = tiny_trainer(callbacks=[fills(disk, after_epoch=0, until_epoch=1)])
+    trainer = tiny_trainer(callbacks=[fills(disk, range(1, 4))])
     trainer.train(2)
     assert names(trainer) == ["epoch_2"]
     assert "No checkpoint was saved yet." in caplog.text
@@ -142,15 +137,15 @@ def test_where_the_very_first_save_has_no_room_the_run_goes_on_too(
 def test_a_last_save_without_room_is_an_error_that_names_the_last_good_one(
     tiny_trainer: MakeTrainer, disk: Disk
 ) -> None:
-    trainer = tiny_trainer(callbacks=[fills(disk, after_epoch=1, until_epoch=9)])
+    trainer = tiny_trainer(callbacks=[fills(disk, range(4, 99))])
     with pytest.raises(
         NotSavedError, match=r"epoch_2 could not be saved.*the run's last one.*good checkpoint is .*1\."
     ):
         trainer.train(2)
     assert names(trainer) == ["epoch_1"]
     disk.free = 10**12
-    trainer.train(2)  # the Trainer still holds what it learned
-    assert trainer.state.epoch == 2
+    trainer.save_checkpoint("kept")  # the Trainer still holds what it learned
+    assert names(trainer) == ["epoch_1", "kept"]
 
 
 def test_a_disk_that_fails_in_the_middle_of_a_save_does_not_end_the_run(
@@ -164,8 +159,8 @@ def test_a_disk_that_fails_in_the_middle_of_a_save_does_not_end_the_run(
         sync(descriptor)
 
     def callback(event: Any) -> None:
-        if isinstance(event, EpochEvent):
-            is_failing[0] = event.epoch == 1
+        if isinstance(event, StepEvent):
+            is_failing[0] = 3 < event.step <= 6
 
     monkeypatch.setattr(os, "fsync", failing_sync)
     trainer = tiny_trainer(callbacks=[callback])
@@ -187,18 +182,15 @@ def test_a_first_save_that_fails_for_another_reason_than_room_ends_the_run(
 
 
 def test_a_failed_save_is_tried_again_after_minutes(tiny_trainer: MakeTrainer, disk: Disk) -> None:
-    """A clock of two minutes a step, three steps an epoch: room comes at step 5, the next try at step 6."""
+    """A clock of two minutes a step, three steps an epoch: no room from step 4 to step 8."""
     trainer = tiny_trainer(checkpoint_interval=1, max_checkpoints=9)
 
     def callback(event: Any) -> None:
-        if isinstance(event, EpochEvent) and event.epoch == 1:
-            disk.free = 0
-            trainer.checkpoint_interval = 100
         if isinstance(event, StepEvent):
             now[0] += 120.0
             tried.append(trainer._checkpoints.is_retry_due)
-            if event.step == 9:
-                disk.free = 10**12
+            disk.free = 0 if 4 <= event.step <= 8 else 10**12
+            trainer.checkpoint_interval = 1 if event.step < 4 else 100
 
     now: list[float] = [0.0]
     tried: list[bool] = []
