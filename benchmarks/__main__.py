@@ -10,7 +10,7 @@ from benchmarks.report import describe_machine, write_json
 
 BENCHMARKS = (
     "train_step", "encode_once", "gradient_checkpointing", "generation", "startup", "loading", "cached_epoch",
-    "data_wait", "manifest", "inspect", "caption_scores", "step_extras",
+    "data_wait", "manifest", "inspect", "caption_scores", "step_extras", "checkpoints",
 )  # fmt: skip
 SIZED = BENCHMARKS[5:]
 """Those that can be run with few pictures, to see whether they work."""

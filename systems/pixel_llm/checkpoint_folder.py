@@ -16,7 +16,6 @@ import math
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,8 @@ from typing import Any, Literal
 from systems.pixel_llm.block_digests import BLOCK_BYTES, block_threads, digest_blocks
 from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_hint
 from systems.pixel_llm.folder_writer import FileDigest
+from systems.pixel_llm.plain_files import read_plain
+from systems.pixel_llm.verified_files import compare_files
 from systems.pixel_llm.whole_folder import OLD_PREFIX
 
 __all__ = [
@@ -153,10 +154,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     manifest_path = path / MANIFEST_FILE
     try:
-        status = manifest_path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_MANIFEST_BYTES:
-            raise CheckpointError(f"{manifest_path}: a link, or larger than any manifest. Choose another checkpoint.")
-        content = manifest_path.read_bytes()
+        content = read_plain(manifest_path, max_bytes=_MAX_MANIFEST_BYTES, what="manifest")
         fields = json.loads(content)
         digest = fields.pop("sha256", None) if isinstance(fields, dict) else None
         # The file must be what write_manifest would write, to the byte: it carries its own digest.
@@ -234,51 +232,12 @@ def verify_files(path: Path, *, deep: bool) -> None:
     Raises:
         CheckpointError: the manifest is unusable, or a file is missing, a link, of another size or changed.
     """
-    _verify_against(read_manifest(path), path, deep=deep)
+    compare_files(path, read_manifest(path)["files"], deep=deep)
 
 
 def is_unreadable(error: CheckpointError) -> bool:
     """Whether an error of `read_manifest` or `verify_files` is one of reading, and tells nothing of what is there."""
     return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
-
-
-def _verify_against(manifest: dict[str, Any], path: Path, *, deep: bool) -> None:
-    with block_threads() as pool:
-        for name, entry in manifest["files"].items():
-            try:
-                problem = _size_problem(path / name, entry["size"])
-                if problem is None and deep:
-                    problem = _content_problem(path / name, entry["sha256"], pool)
-            except OSError as error:
-                raise CheckpointError(
-                    f"{path / name}: it cannot be read ({error}). Choose another checkpoint."
-                ) from error
-            if problem is not None:
-                raise CheckpointError(f"{path / name}: damaged, {problem}. Choose another checkpoint.")
-
-
-def _size_problem(path: Path, size: int) -> str | None:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return "it is missing"
-    if not stat.S_ISREG(status.st_mode):
-        return "it is not a plain file"
-    if status.st_size != size:
-        return f"it has {status.st_size} bytes and its manifest says {size}"
-    return None
-
-
-def _content_problem(path: Path, expected: str | list[str], pool: ThreadPoolExecutor) -> str | None:
-    try:
-        if isinstance(expected, str):
-            with path.open("rb") as file:
-                is_same = hashlib.file_digest(file, "sha256").hexdigest() == expected
-        else:
-            is_same = all(found == wanted for found, wanted in zip(digest_blocks(path, pool), expected, strict=True))
-    except ValueError as error:  # a file that changes while it is read has other blocks
-        return f"it cannot be read ({error})"
-    return None if is_same else "its content is not what was saved (sha256 differs)"
 
 
 # --- which checkpoints are there? -------------------------------------------------------------------------------------
@@ -304,7 +263,7 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
         try:
             manifest = _read_persistently(path)
             last_sequence = max(last_sequence, manifest["sequence"])
-            _verify_against(manifest, path, deep=False)
+            compare_files(path, manifest["files"], deep=False)
         except CheckpointError as error:
             damaged[name] = str(error)
             continue
@@ -339,10 +298,12 @@ def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
 
     Raises:
         ConfigError: `name` is not a plain folder name.
-        CheckpointError: there is none; the message names those that there are.
+        CheckpointError: there is none, or a link; the message names those that there are.
     """
     check_checkpoint_name(name)
     for path in (checkpoint_dir / name, checkpoint_dir / (OLD_PREFIX + name)):
+        if path.is_symlink():
+            raise CheckpointError(f"{path} is a link. Name the checkpoint that it leads to, in its own folder.")
         if is_checkpoint_folder(path):
             return path
     known = [each for each, _ in _checkpoint_folders(checkpoint_dir)]

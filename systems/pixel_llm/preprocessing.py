@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.folder_reader import FolderReader
 
 __all__ = ["PREPROCESSING_FILE", "Preprocessing"]
 
@@ -60,12 +61,20 @@ class Preprocessing:
         Raises:
             CheckpointError: the file is missing or does not hold these fields.
         """
-        path = folder / PREPROCESSING_FILE
+        return cls.read(FolderReader(folder, None))
+
+    @classmethod
+    def read(cls, reader: FolderReader) -> "Preprocessing":
+        """As `load`, from a folder that is being read.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        text = reader.text(PREPROCESSING_FILE, max_bytes=MAX_FILE_BYTES, what="preprocessing record")
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise CheckpointError(f"{path}: larger than any such record ({path.stat().st_size} bytes).")
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            path = reader.folder / PREPROCESSING_FILE
             raise CheckpointError(f"{path}: not a readable preprocessing record ({error}).") from error
 
 

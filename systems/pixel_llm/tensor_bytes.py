@@ -1,7 +1,7 @@
-"""Torch tensors as what `tensor_file.py` writes: name, dtype, shape, and bytes that are there when they are asked for.
+"""Torch tensors to and from what `tensor_file.py` knows: name, dtype, shape and bytes.
 
 A tensor on the CPU that is contiguous is written from its own memory. Any other is copied when its turn comes, so that
-one copy is in memory at a time, and no more.
+one copy is in memory at a time, and no more. Tensors that were read lie in the memory that the file was read into.
 Layer 1.
 """
 
@@ -12,9 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from systems.pixel_llm.tensor_file import TensorSource
+from systems.pixel_llm.tensor_file import DTYPE_BYTES, TensorHeader, TensorSource
 
-__all__ = ["DTYPE_NAMES", "sources_of"]
+__all__ = ["DTYPE_NAMES", "sources_of", "tensors_in"]
 
 DTYPE_NAMES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32",
@@ -23,6 +23,7 @@ DTYPE_NAMES = {
     torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
 """Of a dtype, the format's name."""
+_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 def sources_of(tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> list[TensorSource]:
@@ -44,3 +45,27 @@ def _bytes_of(tensor: Tensor, dtype: torch.dtype | None) -> memoryview:
     if not plain.numel():
         return memoryview(b"")
     return plain.view(-1).view(torch.uint8).numpy().data
+
+
+def tensors_in(content: memoryview, header: TensorHeader, *, device: torch.device | None = None) -> dict[str, Tensor]:
+    """The tensors of a file, by name, on `device` (the CPU if None).
+
+    On the CPU they are views of `content`, which they keep alive: to write into them is to write into it.
+
+    Args:
+        content: the whole file, in memory that can be written to.
+        header: of that file.
+    """
+    if sys.byteorder != "little":
+        raise NotImplementedError("Checkpoints are read on little-endian machines only.")
+    tensors = {}
+    for name, entry in header.tensors.items():
+        dtype, start = _DTYPES[entry.dtype], header.data_start + entry.begin
+        if entry.begin == entry.end:
+            tensors[name] = torch.empty(entry.shape, dtype=dtype, device=device)
+            continue
+        part = content[start : header.data_start + entry.end]
+        if start % DTYPE_BYTES[entry.dtype]:  # others may write files whose tensors stand crooked
+            part = memoryview(bytearray(part))
+        tensors[name] = torch.frombuffer(part, dtype=dtype).view(entry.shape).to(device or "cpu")
+    return tensors

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.folder_reader import FolderReader
 
 if TYPE_CHECKING:
     import torch
@@ -191,20 +192,26 @@ class CaptionTokenizer:
         Raises:
             CheckpointError: the file is missing, or is no tokenizer that this class wrote.
         """
-        path = folder / TOKENIZER_FILE
+        return cls.read(FolderReader(folder, None))
+
+    @classmethod
+    def read(cls, reader: FolderReader) -> CaptionTokenizer:
+        """As `load`, from a folder that is being read.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        text = reader.text(TOKENIZER_FILE, max_bytes=MAX_FILE_BYTES, what="tokenizer")
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise CheckpointError(f"{path}: larger than any tokenizer ({path.stat().st_size} bytes).")
-            model = json.loads(path.read_text(encoding="utf-8"))["model"]
+            model = json.loads(text)["model"]
             vocabulary, merges = model["vocab"], [tuple(merge) for merge in model["merges"]]
             if {token: vocabulary[token] for token in _byte_vocabulary()} != _byte_vocabulary():
                 raise ValueError("its first ids are not the special tokens and the bytes")
             if sorted(vocabulary.values()) != list(range(len(vocabulary))):
                 raise ValueError("its ids are not 0, 1, 2 and so on")
             return cls(_build(vocabulary, merges=merges))
-        except CheckpointError:
-            raise
         except Exception as error:  # `tokenizers` raises bare Exception for a table that does not fit together
+            path = reader.folder / TOKENIZER_FILE
             raise CheckpointError(f"{path}: not a readable tokenizer ({error}).") from error
 
     def _cut(self, ids: list[int], length: int) -> list[int]:

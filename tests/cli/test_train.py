@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from systems.pixel_llm.cli import train
 from systems.pixel_llm.cli.samples import PanelFile, SamplePanel
@@ -112,6 +114,28 @@ def test_a_setting_of_the_model_that_init_from_overrules_is_told(pixel_llm, pict
     assert ended.status == 0
     assert "warning: vision_embed_dim=48 is not what that model has (32)" in ended.err
     assert "image_size" not in ended.err  # left out: nothing to tell
+
+
+def test_weights_alone_to_start_from(pixel_llm, pictures, trained_run):
+    weights = next(trained_run.glob("checkpoints/*/model.safetensors"))
+    ended = pixel_llm(
+        "train", pictures, TINY, "--init-from", weights, "--max-steps", 1, "--out", "other", "--learning-rate", "1e-9"
+    )
+    assert ended.status == 0
+    assert f"Starting from the weights in {weights}, but for the embeddings of tokens" in ended.err
+    assert "Tokenizer fitted" in ended.err
+    kept, trained = load_file(next(Path("other").glob("checkpoints/*/model.safetensors"))), load_file(weights)
+    name = "encoder.position_embedding.weight"
+    torch.testing.assert_close(kept[name], trained[name])
+
+
+def test_weights_alone_of_another_model_are_refused(pixel_llm, pictures, trained_run):
+    weights = next(trained_run.glob("checkpoints/*/model.safetensors"))
+    ended = pixel_llm("train", pictures, TINY, "--vision-embed-dim", 48, "--init-from", weights, "--out", "other")
+    assert (ended.status, ended.out) == (1, "")
+    assert "does not fit this PixelLLM: 'encoder." in ended.err
+    assert "Make the model with the settings" in ended.err
+    assert not Path("other").exists()
 
 
 # --- the data ---------------------------------------------------------------------------------------------------------

@@ -224,9 +224,9 @@ DAMAGES = {
         lambda folder: ((folder / "model.safetensors").unlink(), (folder / "model.safetensors").mkdir()),
         "model.safetensors",
     ),
-    "a tensor is missing": (lambda folder: change_weights(folder, lambda each: each.pop(NORM)), f"{NORM}.*found None"),
+    "a tensor is missing": (lambda folder: change_weights(folder, lambda each: each.pop(NORM)), f"{NORM}.*found none"),
     "a tensor too many": (
-        lambda folder: change_weights(folder, lambda each: each.update(extra=torch.ones(2))), "'extra'.*expected None",
+        lambda folder: change_weights(folder, lambda each: each.update(extra=torch.ones(2))), "'extra'.*expected none",
     ),
     "a tensor of another shape": (
         lambda folder: change_weights(folder, lambda each: each.update({NORM: torch.ones(25)})), NORM,

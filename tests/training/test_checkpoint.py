@@ -61,7 +61,7 @@ def test_info_tells_what_was_saved(manager):
     assert path == manager.checkpoint_dir / "epoch_5"
     assert manager.load("epoch_5", model, optimizer, device="cpu") == {
         "name": "epoch_5", "path": path, "epoch": 5, "metric": 0.25, "sequence": 1, "training_state": state,
-        "average": None, "skipped": [],
+        "average": None, "skipped": [], "left": {},
     }  # fmt: skip
 
 

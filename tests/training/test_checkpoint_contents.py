@@ -212,9 +212,9 @@ def test_what_does_not_fit_changes_nothing_and_is_named(manager, change):
     manager.save("a", model, None if change == "no optimizer" else optimizer)
     other, its_optimizer = make(seed=1, vocabulary=7 if change == "shape" else 6)
     expected = {
-        "shape": r"embedding.weight has shape \[6, 4\], the model \[7, 4\]",
-        "missing": "missing extra",
-        "unexpected": "unexpected mix",
+        "shape": r"'embedding.weight' \(expected \[7, 4\], found \[6, 4\]\)",
+        "missing": r"'extra' \(expected \[1\], found none\)",
+        "unexpected": r"'mix' \(expected none, found \[4, 4\]\)",
         "optimizer kind": "state of AdamW, and this optimizer is SGD",
         "order": r"parameter 0 is mix \[4, 4\] there and embedding.weight \[6, 4\] here",
         "groups": r"groups have \[3, 2\] parameters, and this optimizer's have \[5\]",

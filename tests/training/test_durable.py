@@ -23,7 +23,7 @@ HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 def save(directory, name, content, *, sequence=1):
     with durable_folder(directory, name) as folder:
         (folder / "training_state.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(content)
+        (folder / "weights.bin").write_bytes(content)
         write_manifest(folder, name, sequence=sequence, epoch=0, metric=None, keep=False)
     return directory / name
 
@@ -39,12 +39,12 @@ def finished_process_id():
 def test_the_folder_appears_at_the_end_with_all_in_it(tmp_path):
     directory = tmp_path / "runs" / "checkpoints"
     with durable_folder(directory, "a") as folder:
-        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "weights.bin").write_bytes(b"weights")
         write_manifest(folder, "a", sequence=1, epoch=0, metric=None, keep=False)
         assert not (directory / "a").exists()
         assert list_checkpoints(directory) == []
     assert names_in(directory) == ["a"]
-    assert names_in(directory / "a") == ["MANIFEST.json", "model.safetensors"]
+    assert names_in(directory / "a") == ["MANIFEST.json", "weights.bin"]
 
 
 def test_every_file_and_folder_is_synced_before_the_rename(tmp_path, monkeypatch):
@@ -65,7 +65,7 @@ def test_every_file_and_folder_is_synced_before_the_rename(tmp_path, monkeypatch
     monkeypatch.setattr(os, "replace", record_rename)
     save(tmp_path, "a", b"weights")
     place = calls.index("rename")
-    assert set(calls[: place - 1]) == {"model.safetensors", "training_state.json", "MANIFEST.json"}
+    assert set(calls[: place - 1]) == {"weights.bin", "training_state.json", "MANIFEST.json"}
     assert calls[place - 1] == ".tmp"
     assert calls[place + 1] == tmp_path.name.split("-")[0]
 
@@ -73,28 +73,40 @@ def test_every_file_and_folder_is_synced_before_the_rename(tmp_path, monkeypatch
 def test_an_error_inside_leaves_everything_as_it_was(tmp_path):
     def save_and_interrupt():
         with durable_folder(tmp_path, "a") as folder:
-            (folder / "model.safetensors").write_bytes(b"new")
+            (folder / "weights.bin").write_bytes(b"new")
             raise KeyboardInterrupt
 
     save(tmp_path, "a", b"old")
     with pytest.raises(KeyboardInterrupt):
         save_and_interrupt()
     assert names_in(tmp_path) == ["a"]
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == b"old"
+    assert (tmp_path / "a" / "weights.bin").read_bytes() == b"old"
 
 
 def test_a_file_cut_after_its_manifest_is_not_published(tmp_path):
     def save_and_cut():
         with durable_folder(tmp_path, "a") as folder:
-            (folder / "model.safetensors").write_bytes(b"new")
+            (folder / "weights.bin").write_bytes(b"new")
             write_manifest(folder, "a", sequence=2, epoch=0, metric=None, keep=False)
-            os.truncate(folder / "model.safetensors", 2)
+            os.truncate(folder / "weights.bin", 2)
 
     save(tmp_path, "a", b"old")
     with pytest.raises(CheckpointError, match="2 bytes"):
         save_and_cut()
     assert names_in(tmp_path) == ["a"]
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == b"old"
+    assert (tmp_path / "a" / "weights.bin").read_bytes() == b"old"
+
+
+def test_a_file_of_tensors_that_no_reader_would_take_is_not_published(tmp_path):
+    def save_nonsense():
+        with durable_folder(tmp_path, "a") as folder:
+            (folder / "model.safetensors").write_bytes(bytes(100))
+            write_manifest(folder, "a", sequence=2, epoch=0, metric=None, keep=False)
+
+    save(tmp_path, "a", b"old")
+    with pytest.raises(CheckpointError, match="no sound file of tensors"):
+        save_nonsense()
+    assert (tmp_path / "a" / "weights.bin").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
@@ -126,7 +138,7 @@ def save(directory, name, content, sequence):
     clear_leftovers(directory)
     with durable_folder(directory, name) as folder:
         (folder / "training_state.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(content)
+        (folder / "weights.bin").write_bytes(content)
         write_manifest(folder, name, sequence=sequence, epoch=0, metric=None, keep=False)
 
 def die_before(number):
@@ -144,7 +156,7 @@ def contents(directory):
     scan = scan_checkpoints(directory)
     for record in scan.records:
         verify_files(record.path, deep=True)
-    found = {record.name: (record.path / "model.safetensors").read_text() for record in scan.records}
+    found = {record.name: (record.path / "weights.bin").read_text() for record in scan.records}
     return {"found": found, "damaged": scan.damaged}
 
 directory, results = Path(sys.argv[1]), []
@@ -226,11 +238,11 @@ def test_an_old_one_comes_back_where_the_new_one_is_missing_or_damaged(tmp_path,
     assert "restored" in caplog.text
 
     (tmp_path / "a").rename(tmp_path / ".old-a")
-    (save(tmp_path, "a", b"new") / "model.safetensors").write_bytes(b"bad")
+    (save(tmp_path, "a", b"new") / "weights.bin").write_bytes(b"bad")
     clear_leftovers(tmp_path)
     assert names_in(tmp_path) == ["a"]
     verify_files(tmp_path / "a", deep=True)
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == b"old"
+    assert (tmp_path / "a" / "weights.bin").read_bytes() == b"old"
 
 
 def test_where_the_new_one_cannot_be_read_now_both_stay(tmp_path, monkeypatch, caplog):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.folder_reader import open_folder
 from systems.pixel_llm.training import CheckpointManager
 from systems.pixel_llm.training.checkpoint_contents import prepare_optimizer, read_training_state
 from systems.pixel_llm.training.optim import make_optimizer
@@ -87,5 +88,6 @@ def test_a_shape_that_does_not_fit_is_still_found(tmp_path: Any, tiny_model: Any
     path = manager.checkpoint_dir / "one"
     wider = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 2), "b": torch.nn.Linear(2, 2)})
     live = make_optimizer(wider, learning_rate=0.01, weight_decay=0.1, learning_rates={"a": 0.1})
+    reader = open_folder(path)
     with pytest.raises(CheckpointError, match=r"is a\.weight \[2, 3\] there and a\.weight \[2, 4\] here"):
-        prepare_optimizer(live, wider, path, read_training_state(path)[1])
+        prepare_optimizer(live, wider, reader, read_training_state(reader)[1])

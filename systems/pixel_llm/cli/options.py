@@ -71,7 +71,9 @@ class RunOptions:
     config: Path | None = None
     """TOML file of options, such as the options.toml of another run. Flags win over it."""
     init_from: Path | None = None
-    """Run or checkpoint whose weights and tokenizer to start from; the model's settings are then those it has."""
+    """Run or checkpoint whose weights and tokenizer to start from; the model's settings are then those it has. Or a
+    file of weights alone, such as model.safetensors from elsewhere: the settings below must be those that it was made
+    with, and the vocabulary is learned anew."""
     val: Path | None = None
     """Folder of captioned pictures for validation. Left out: a part of DATA is held back."""
     epochs: Count | None = None
@@ -251,7 +253,7 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
         # Beside --help nothing else is looked at: with DATA given too, tyro would leave it out of the usage line.
         ["--help"] if early.is_help else folders_first(arguments, TrainCommand),
         default=command,
-        config=(OmitArgPrefixes, FlagCreatePairsOff),
+        config=(OmitArgPrefixes,),  # a switch that a resumed run has on may be given again, or turned off
     )
 
 

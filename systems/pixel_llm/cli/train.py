@@ -43,8 +43,9 @@ from systems.pixel_llm.evaluation.result import EvaluationResult
 from systems.pixel_llm.evaluation.run_files import RunFolder
 from systems.pixel_llm.evaluation.validation_scorer import ValidationScorer
 from systems.pixel_llm.inference import find_checkpoint
-from systems.pixel_llm.models import PixelLLM
+from systems.pixel_llm.models import PixelLLM, load_weights_file
 from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
+from systems.pixel_llm.models.pretrained import CONFIG_FILE, EMBEDDING_NAME, WEIGHTS_FILE
 from systems.pixel_llm.training import Trainer, find_batch_size
 from systems.pixel_llm.training.options import TrainingOptions
 
@@ -239,6 +240,12 @@ def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
     """The model of the options, or that of `--init-from`."""
     if command.run.init_from is None or not may_start_elsewhere:
         return PixelLLM(command.model)
+    if is_weights_alone(command.run.init_from):
+        model = PixelLLM(command.model)
+        # Which token a row of the table stands for, the file does not say.
+        load_weights_file(model, command.run.init_from, ignored={EMBEDDING_NAME})
+        logger.info("Starting from the weights in %s, but for the embeddings of tokens.", command.run.init_from)
+        return model
     path = find_checkpoint(command.run.init_from)
     model = PixelLLM.from_pretrained(path)
     logger.info("Starting from the weights and the tokenizer in %s; the model's settings are those it has.", path)
@@ -249,6 +256,11 @@ def make_model(command: TrainCommand, *, may_start_elsewhere: bool) -> PixelLLM:
         name = unheard[0]
         logger.warning("%s=%s is not what that model has (%s) and has no effect.", name, asked[name], has[name])
     return model
+
+
+def is_weights_alone(path: Path) -> bool:
+    """Whether `path` is a file, or a folder with a file of weights that has no settings of the model beside it."""
+    return path.is_file() or ((path / WEIGHTS_FILE).is_file() and not (path / CONFIG_FILE).exists())
 
 
 def make_trainer(

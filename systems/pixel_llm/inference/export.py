@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from systems.pixel_llm.checkpoint_folder import MANIFEST_FILE, verify_files
 from systems.pixel_llm.errors import CheckpointError, ConfigError, PixelLLMError
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.models.pretrained import CONFIG_FILE, WEIGHTS_FILE
@@ -77,8 +76,6 @@ def export_model(
     _settle_leftovers(out)
     refuse = partial(_refuse_foreign, overwrite=overwrite)
     refuse(out)  # before the weights are read
-    if (checkpoint / MANIFEST_FILE).is_file():
-        verify_files(checkpoint, deep=True)
     model = PixelLLM.from_pretrained(checkpoint)
     _check_weights(model, checkpoint, dtype)
     with whole_folder(out, refuse_foreign=refuse, verify=_check_complete) as working:

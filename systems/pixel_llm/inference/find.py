@@ -1,13 +1,16 @@
 """From what a person names (a run, a folder of checkpoints, a checkpoint) to the one folder of weights meant by it."""
 
+import logging
 from pathlib import Path
 
 from systems.pixel_llm import checkpoint_folder
-from systems.pixel_llm.checkpoint_folder import best_record, latest_record, list_checkpoints
+from systems.pixel_llm.checkpoint_folder import CheckpointRecord, list_checkpoints, rank_records, verify_files
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models.pretrained import CONFIG_FILE
 
 __all__ = ["find_checkpoint"]
+
+logger = logging.getLogger(__name__)
 
 
 def find_checkpoint(path: str | Path, *, name: str | None = None) -> Path:
@@ -16,7 +19,7 @@ def find_checkpoint(path: str | Path, *, name: str | None = None) -> Path:
     Args:
         path: a model folder (a checkpoint, or what `save_pretrained` wrote), a folder of checkpoints, or a run folder,
             which holds such a folder as `checkpoints`. Of several checkpoints the best is meant, by the metric of
-            the run, else the newest.
+            the run, else the newest; a damaged one is passed over with a warning.
         name: the one of several checkpoints that is meant instead.
 
     Raises:
@@ -33,11 +36,23 @@ def find_checkpoint(path: str | Path, *, name: str | None = None) -> Path:
     folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
     for folder in folders:
         records = list_checkpoints(folder)
-        record = best_record(records) or latest_record(records)
         if name is not None and records:
             return checkpoint_folder.find_checkpoint(folder, name)
-        if record is not None:
+        if (record := _first_good(records)) is not None:
             return record.path
     raise CheckpointError(
         f"{path} holds no checkpoint. Name a run folder (runs/...), a folder of checkpoints or one checkpoint."
     )
+
+
+def _first_good(records: list[CheckpointRecord]) -> CheckpointRecord | None:
+    """The best whose every byte is as it was saved; where none with a metric is, the newest such one."""
+    ranked = rank_records(records)
+    for record in [*ranked, *(record for record in reversed(records) if record not in ranked)]:
+        try:
+            verify_files(record.path, deep=True)
+        except CheckpointError as error:
+            logger.warning("Checkpoint passed over: %s", error)
+        else:
+            return record
+    return None

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from systems.pixel_llm.models.config import PRESETS, PixelLLMConfig
     from systems.pixel_llm.models.factory import create_pixel_llm
     from systems.pixel_llm.models.pixel_llm import PixelLLM
+    from systems.pixel_llm.weights_file import load_weights_file
 
-__all__ = ["PRESETS", "PixelLLM", "PixelLLMConfig", "create_pixel_llm"]
+__all__ = ["PRESETS", "PixelLLM", "PixelLLMConfig", "create_pixel_llm", "load_weights_file"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -18,5 +19,6 @@ __getattr__, __dir__ = lazy_names(
         "PixelLLM": "systems.pixel_llm.models.pixel_llm",
         "PixelLLMConfig": "systems.pixel_llm.models.config",
         "create_pixel_llm": "systems.pixel_llm.models.factory",
+        "load_weights_file": "systems.pixel_llm.weights_file",
     },
 )

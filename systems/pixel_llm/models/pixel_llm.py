@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError
+from systems.pixel_llm.folder_reader import FolderReader, open_folder
 from systems.pixel_llm.folder_writer import FolderWriter
 from systems.pixel_llm.models import pretrained
 from systems.pixel_llm.models.block_runs import compiled_run, run_block
@@ -26,6 +27,7 @@ from systems.pixel_llm.models.kv_cache import KVCache
 from systems.pixel_llm.models.vision import VisionEncoder
 from systems.pixel_llm.preprocessing import Preprocessing
 from systems.pixel_llm.tokenizer import CaptionTokenizer, TokenBatch
+from systems.pixel_llm.weights_file import load_weights_file, warn_of_left
 
 __all__ = ["PixelLLM"]
 
@@ -332,16 +334,34 @@ class PixelLLM(nn.Module):
         """
         return pretrained.load(cls, Path(folder), device=torch.device(device))
 
-    def load_weights(self, folder: str | Path, *, device: torch.device | str | None = None) -> None:
+    def load_weights(
+        self, folder: str | Path, *, device: torch.device | str | None = None, strict: bool = True
+    ) -> dict[str, str]:
         """Take weights, tokenizer and preprocessing from `folder`, saved by a model of the same sizes.
 
         The embedding table is resized in place to the saved one. Nothing changes if anything does not fit.
 
         Args:
-            folder: a folder that `save_pretrained` wrote.
+            folder: a folder that `save_pretrained` wrote. Of a file in it, `model.safetensors`, the weights alone are
+                taken, as by `load_weights_file`.
             device: where tensors are read; the model stays where it is.
+            strict: False takes what fits, and a warning lists what was left.
+
+        Returns:
+            What was left: name of a tensor or file -> why. Nothing is left where `strict`.
 
         Raises:
             CheckpointError: the folder is incomplete or damaged, or its model has other sizes.
         """
-        pretrained.load_into(self, Path(folder), device=device)
+        folder = Path(folder)
+        if folder.is_file():
+            return load_weights_file(self, folder, device=device, strict=strict)
+        left = self.read_files(open_folder(folder), device=device, strict=strict)
+        warn_of_left(left, folder)
+        return left
+
+    def read_files(
+        self, reader: FolderReader, *, device: torch.device | str | None = None, strict: bool = True
+    ) -> dict[str, str]:
+        """As `load_weights`, from a folder that is being read, and without a warning."""
+        return pretrained.load_into(self, reader, device=device, strict=strict)

@@ -1,23 +1,24 @@
 """A model as a folder of four files, nothing executable: config, weights (safetensors), tokenizer, preprocessing."""
 
 import json
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE
 from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.folder_reader import FolderReader, open_folder
 from systems.pixel_llm.folder_writer import FolderWriter, folder_writer
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.preprocessing import PREPROCESSING_FILE, Preprocessing
 from systems.pixel_llm.tensor_bytes import sources_of
-from systems.pixel_llm.tensor_file import write_tensors
+from systems.pixel_llm.tensor_file import TensorEntry, write_tensors
+from systems.pixel_llm.tensor_fit import misfits, told_misfits
 from systems.pixel_llm.tokenizer import TOKENIZER_FILE, CaptionTokenizer
+from systems.pixel_llm.weights_file import WEIGHTS_FILE, expected_tensors, read_weights
 
 if TYPE_CHECKING:
     from systems.pixel_llm.models.pixel_llm import PixelLLM
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load", "load_into", "save", "write_files"]
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 MODEL_TYPE = "pixel_llm"
 MAX_CONFIG_BYTES = 2**20
 EMBEDDING_NAME = "decoder.token_embedding.weight"
@@ -60,101 +60,116 @@ def write_files(model: "PixelLLM", writer: FolderWriter, *, dtype: torch.dtype |
 
 def load(kind: type["PixelLLM"], folder: Path, *, device: torch.device) -> "PixelLLM":
     """A new model from `folder`, on `device`, in eval mode."""
-    config = read_config(folder)
-    weights = _read_weights(folder / WEIGHTS_FILE, device)
-    if (folder / AVERAGE_FILE).is_file():
-        # Of training with an average: it captions better, and is what the checkpoint was judged by.
-        weights |= _read_weights(folder / AVERAGE_FILE, device)
-    num_layers = config.vision_num_layers + config.text_num_layers
-    if num_layers > len(weights):
+    reader = open_folder(folder)
+    config = read_config(reader)
+    # An average, of training with one, captions better, and is what the checkpoint was judged by.
+    files = [WEIGHTS_FILE, *([AVERAGE_FILE] if reader.holds(AVERAGE_FILE) else [])]
+    num_layers, num_tensors = config.vision_num_layers + config.text_num_layers, len(_entries(reader, files))
+    if num_layers > num_tensors:
         raise CheckpointError(
-            f"{folder / WEIGHTS_FILE} does not fit {folder / CONFIG_FILE}: {len(weights)} tensors for {num_layers} "
+            f"{folder / WEIGHTS_FILE} does not fit {folder / CONFIG_FILE}: {num_tensors} tensors for {num_layers} "
             "layers."
         )
     # Without memory at first: none is taken, and nothing drawn, before the file is seen to hold all of it.
     with torch.device("meta"):
         model = kind(config)
-    _adopt(model, folder, weights)
+    _adopt(model, reader, files, device=device, strict=True)
     return model.to(device).eval()
 
 
-def load_into(model: "PixelLLM", folder: Path, *, device: torch.device | str | None) -> None:
-    """Take weights, tokenizer and preprocessing from `folder` into a model of the same sizes, or change nothing."""
-    saved = read_config(folder)
-    own = model.config
+def load_into(
+    model: "PixelLLM", reader: FolderReader, *, device: torch.device | str | None, strict: bool
+) -> dict[str, str]:
+    """Take weights, tokenizer and preprocessing into a model of the same sizes, or change nothing.
+
+    Without `strict` take what fits, and give what was left: name of a tensor or file -> why.
+    """
+    saved, own = read_config(reader), model.config
     sizes = [field.name for field in fields(PixelLLMConfig) if field.name not in FREE_SETTINGS]
     derived = ["image_height_width", "text_width", "vision_heads", "text_heads"]
-    clashes = [
+    clashes = "; ".join(
         f"{name}={getattr(saved, name)} there, {getattr(own, name)} here"
         for name in (*sizes, *derived)
         if getattr(saved, name) != getattr(own, name)
-    ]
-    if clashes:
+    )
+    if clashes and strict:
         raise CheckpointError(
-            f"{folder} holds a model of other sizes: {'; '.join(clashes)}. Create the model with the saved settings "
-            f"({folder / CONFIG_FILE}), or use PixelLLM.from_pretrained."
+            f"{reader.folder} holds a model of other sizes: {clashes}. Create the model with the saved settings "
+            f"({reader.folder / CONFIG_FILE}), use PixelLLM.from_pretrained, or pass strict=False to take what fits."
         )
-    _adopt(model, folder, _read_weights(folder / WEIGHTS_FILE, torch.device(device or "cpu")))
+    left = _adopt(model, reader, [WEIGHTS_FILE], device=torch.device(device or "cpu"), strict=strict)
+    return ({CONFIG_FILE: clashes} if clashes else {}) | left
 
 
-def read_config(folder: Path) -> PixelLLMConfig:
-    """The config in `folder`.
+def read_config(reader: FolderReader) -> PixelLLMConfig:
+    """The config in a folder.
 
     Raises:
         CheckpointError: there is none, or it is not one of a Pixel LLM.
     """
-    path = folder / CONFIG_FILE
+    path = reader.folder / CONFIG_FILE
+    if not reader.holds(CONFIG_FILE):
+        raise CheckpointError(
+            f"{reader.folder} holds no model: there is no {CONFIG_FILE}. Name a checkpoint's folder, or the file of "
+            "weights alone."
+        )
+    text = reader.text(CONFIG_FILE, max_bytes=MAX_CONFIG_BYTES, what="model config")
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path}: larger than any model config ({path.stat().st_size} bytes).")
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(text)
         if settings.pop("model_type", None) != MODEL_TYPE:
             raise CheckpointError(f"{path}: not the config of a Pixel LLM (its model_type is not {MODEL_TYPE!r}).")
         return PixelLLMConfig.from_dict(settings)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} holds no model: there is no {CONFIG_FILE}. Name a checkpoint folder."
-        ) from error
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable config ({error}).") from error
 
 
-def _read_weights(path: Path, device: torch.device) -> dict[str, Tensor]:
-    try:
-        weights: dict[str, Tensor] = load_file(path, device=str(device))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: the weights cannot be read ({error}).") from error
-    return weights
+def _entries(reader: FolderReader, files: Sequence[str]) -> dict[str, TensorEntry]:
+    """What the files of tensors hold; a later one goes before an earlier one."""
+    return {name: entry for file in files for name, entry in reader.header(file).tensors.items()}
 
 
-def _adopt(model: "PixelLLM", folder: Path, weights: dict[str, Tensor]) -> None:
-    """Check everything, then change the model."""
-    tokenizer = CaptionTokenizer.load(folder)
-    preprocessing = Preprocessing.load(folder)
+def _adopt(
+    model: "PixelLLM", reader: FolderReader, files: Sequence[str], *, device: torch.device, strict: bool
+) -> dict[str, str]:
+    """Check everything, then change the model; give what was left."""
+    path, config_path = reader.folder / WEIGHTS_FILE, reader.folder / CONFIG_FILE
+    tokenizer, preprocessing = CaptionTokenizer.read(reader), Preprocessing.read(reader)
+    left: dict[str, str] = {}
     if preprocessing.image_size != model.config.image_height_width:
-        raise CheckpointError(
-            f"{folder / PREPROCESSING_FILE} does not fit {folder / CONFIG_FILE}: it makes pictures of "
-            f"{preprocessing.image_size}, and the model takes {model.config.image_height_width}."
+        left[PREPROCESSING_FILE] = (
+            f"it makes pictures of {preprocessing.image_size}, and the model takes {model.config.image_height_width}"
         )
-    path = folder / WEIGHTS_FILE
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    if len(found.get(EMBEDDING_NAME, ())) == 2:  # its rows follow the tokenizer
-        rows = found[EMBEDDING_NAME][0]
-        if rows < tokenizer.vocab_size:
-            raise CheckpointError(f"{path}: {rows} embeddings for a tokenizer of {tokenizer.vocab_size} tokens.")
-        expected[EMBEDDING_NAME][0] = rows
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if wrong:
-        first = wrong[0]
+        if strict:
+            raise CheckpointError(
+                f"{reader.folder / PREPROCESSING_FILE} does not fit {config_path}: {left[PREPROCESSING_FILE]}."
+            )
+    found, expected = _entries(reader, files), expected_tensors(model)
+    table = found.get(EMBEDDING_NAME)
+    if table is not None and len(table.shape) == 2:  # its rows follow the tokenizer
+        if table.shape[0] < tokenizer.vocab_size:
+            raise CheckpointError(
+                f"{path}: {table.shape[0]} embeddings for a tokenizer of {tokenizer.vocab_size} tokens."
+            )
+        width = expected[EMBEDDING_NAME].shape[1]
+        expected[EMBEDDING_NAME] = replace(expected[EMBEDDING_NAME], shape=(table.shape[0], width))
+    wrong = misfits(found, expected)
+    if wrong and strict:
         raise CheckpointError(
-            f"{path} does not fit {folder / CONFIG_FILE}: {len(wrong)} tensors differ, first {first!r} "
-            f"(expected {expected.get(first)}, found {found.get(first)})."
+            f"{path} does not fit {config_path}: {len(wrong)} tensors differ: {told_misfits(wrong)}. Choose another "
+            "checkpoint."
         )
-    model.resize_embeddings(expected[EMBEDDING_NAME][0])
+    weights = {name: each for file in files for name, each in read_weights(reader, file, device=device).items()}
+    if EMBEDDING_NAME in wrong:
+        left[TOKENIZER_FILE] = "the embedding table of its tokens does not fit"
+    else:
+        if (rows := len(weights[EMBEDDING_NAME])) != model.num_embeddings:  # else the table would be copied once more
+            model.resize_embeddings(rows)
+        model.tokenizer = tokenizer
+    if PREPROCESSING_FILE not in left:
+        model.preprocessing = preprocessing
     if model.device.type == "meta":
         model.to_empty(device="cpu")
-    model.load_state_dict(weights)
-    model.tokenizer, model.preprocessing = tokenizer, preprocessing
+    model.load_state_dict({name: each for name, each in weights.items() if name not in wrong}, strict=strict)
+    return left | wrong

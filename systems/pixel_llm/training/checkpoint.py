@@ -17,6 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import (
+    AVERAGE_FILE,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
     CheckpointRecord,
     MetricMode,
     best_record,
@@ -28,10 +31,10 @@ from systems.pixel_llm.checkpoint_folder import (
     rank_records,
     read_manifest,
     scan_checkpoints,
-    verify_files,
     write_manifest,
 )
 from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
+from systems.pixel_llm.folder_reader import FolderReader
 from systems.pixel_llm.folder_writer import folder_writer
 from systems.pixel_llm.free_space import check_free_space
 from systems.pixel_llm.training.checkpoint_contents import (
@@ -46,6 +49,7 @@ from systems.pixel_llm.training.checkpoint_contents import (
     write_training_state,
 )
 from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.weights_file import warn_of_left
 from systems.pixel_llm.whole_folder import discard_folder
 
 __all__ = ["CheckpointManager"]
@@ -53,6 +57,9 @@ __all__ = ["CheckpointManager"]
 logger = logging.getLogger(__name__)
 
 _NUM_NEWEST_KEPT = 2  # should the newest turn out damaged, there is one before it
+
+_SMALL_BYTES = 32 << 20
+"""Files up to this size are read into memory as they are compared, whatever they hold."""
 
 Records = list[CheckpointRecord]
 
@@ -169,6 +176,8 @@ class CheckpointManager:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
         device: torch.device | str | None = None,
+        *,
+        strict: bool = True,
     ) -> dict[str, Any]:
         """Load the checkpoint of this name into `model` and, where given, `optimizer`, in place.
 
@@ -179,10 +188,13 @@ class CheckpointManager:
             model: is not moved; wrappers are seen through.
             optimizer: over the model's parameters, made as the saved one was. None loads the weights alone.
             device: where the weights are read to on their way into the model; the CPU if None.
+            strict: False takes what fits: tensors with the names and shapes of the model's, and the optimizer's state
+                where all of them are. A warning lists what was left.
 
         Returns:
-            `{"name", "path", "epoch", "metric", "sequence", "training_state", "average", "skipped"}`: `training_state`
-            and `average` are what `save` was given, `skipped` the names of damaged checkpoints passed over (here none).
+            `{"name", "path", "epoch", "metric", "sequence", "training_state", "average", "skipped", "left"}`:
+            `training_state` and `average` are what `save` was given, `skipped` the names of damaged checkpoints passed
+            over (here none), `left` what was not taken: name -> why, nothing where `strict`.
 
         Raises:
             ConfigError: the name or the device cannot be used.
@@ -190,22 +202,24 @@ class CheckpointManager:
         """
         path = find_checkpoint(self.checkpoint_dir, checkpoint_name)
         try:
-            verify_files(path, deep=True)
+            manifest = read_manifest(path)
+            reader = self._verified(path, manifest, model, optimizer)
         except CheckpointError as error:
             raise CheckpointError(f"{error} load_latest() takes the newest good one.") from error
-        manifest = read_manifest(path)
         record = CheckpointRecord(
             name=checkpoint_name, path=path, epoch=manifest["epoch"], metric=manifest["metric"],
             sequence=manifest["sequence"], keep=manifest["keep"],
             metric_name=manifest.get("metric_name"), metric_mode=manifest.get("metric_mode", "min"),
         )  # fmt: skip
-        return self._apply(record, model, optimizer, device, skipped=[])
+        return self._apply(record, reader, model, optimizer, device, strict=strict, skipped=[])
 
     def load_best(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
         device: torch.device | str | None = None,
+        *,
+        strict: bool = True,
     ) -> dict[str, Any]:
         """Load the good checkpoint with the best metric; as `load`, but passes over damaged ones with a warning.
 
@@ -219,13 +233,15 @@ class CheckpointManager:
                 f"No checkpoint in {self.checkpoint_dir} has a metric, so none is best. Use load_latest(), or pass "
                 "metric= to save()."
             )
-        return self._load_first_good(ranked, scan.damaged, model, optimizer, device)
+        return self._load_first_good(ranked, scan.damaged, model, optimizer, device, strict=strict)
 
     def load_latest(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
         device: torch.device | str | None = None,
+        *,
+        strict: bool = True,
     ) -> dict[str, Any]:
         """Load the good checkpoint saved last; as `load`, but passes over damaged ones with a warning.
 
@@ -233,7 +249,7 @@ class CheckpointManager:
             CheckpointError: there is no good checkpoint, or the latest one does not fit.
         """
         scan = scan_checkpoints(self.checkpoint_dir)
-        return self._load_first_good(reversed(scan.records), scan.damaged, model, optimizer, device)
+        return self._load_first_good(reversed(scan.records), scan.damaged, model, optimizer, device, strict=strict)
 
     def _load_first_good(
         self,
@@ -242,41 +258,76 @@ class CheckpointManager:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None,
         device: torch.device | str | None,
+        *,
+        strict: bool,
     ) -> dict[str, Any]:
         for reason in damaged.values():
             logger.warning("Checkpoint passed over: %s", reason)
         skipped = list(damaged)
         for record in records:
             try:
-                verify_files(record.path, deep=True)
+                reader = self._verified(record.path, read_manifest(record.path), model, optimizer)
             except CheckpointError as error:
                 logger.warning("Checkpoint passed over: %s", error)
                 skipped.append(record.name)
                 continue
-            return self._apply(record, model, optimizer, device, skipped=skipped)
+            return self._apply(record, reader, model, optimizer, device, strict=strict, skipped=skipped)
         found = f"all it holds are damaged: {', '.join(skipped)}" if skipped else "it holds none"
         raise CheckpointError(
             f"No good checkpoint in {self.checkpoint_dir}: {found}. Check the folder's name, or start a new run."
         )
 
+    @staticmethod
+    def _verified(
+        path: Path, manifest: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer | None
+    ) -> FolderReader:
+        """A reader of a checkpoint of which every byte was compared, with what will be used in memory.
+
+        A file that is far larger than the model is compared alone: whether it fits is seen before memory is taken.
+        """
+        num_bytes = sum(value.nbytes for value in model.state_dict().values() if isinstance(value, Tensor))
+        wanted = {MODEL_FILE, AVERAGE_FILE} if optimizer is None else {MODEL_FILE, AVERAGE_FILE, OPTIMIZER_FILE}
+        reader = FolderReader(path, manifest["files"])
+        reader.verify(
+            keep=lambda name, size: (
+                size <= _SMALL_BYTES or (name in wanted and (name == OPTIMIZER_FILE or size <= 4 * num_bytes))
+            )
+        )
+        return reader
+
     def _apply(
         self,
         record: CheckpointRecord,
+        reader: FolderReader,
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None,
         device: torch.device | str | None,
         *,
+        strict: bool,
         skipped: list[str],
     ) -> dict[str, Any]:
         """Check all that is in a verified folder, then let model and optimizer take it."""
         model = unwrapped(model)
-        training_state, saved_optimizer = read_training_state(record.path)
-        average = read_average(record.path)
-        actions = [prepare_model(model, record.path, _usable_device(device))]
+        training_state, saved_optimizer = read_training_state(reader)
+        average = read_average(reader)
+        take_model = prepare_model(model, reader, _usable_device(device), strict=strict)
+        why_not: str | None = None
+        take_optimizer = None
         if optimizer is not None:
-            actions.append(prepare_optimizer(optimizer, model, record.path, saved_optimizer))
-        for apply in actions:
-            apply()
+            try:
+                take_optimizer = prepare_optimizer(optimizer, model, reader, saved_optimizer)
+            except CheckpointError as error:
+                if strict:
+                    raise
+                why_not = str(error)
+        left = dict(take_model())
+        if take_optimizer is not None and left:
+            why_not = "it belongs to weights of which some were left"
+        elif take_optimizer is not None:
+            take_optimizer()
+        if why_not is not None:
+            left[OPTIMIZER_FILE] = why_not
+        warn_of_left(left, record.path)
         return {
             "name": record.name,
             "path": record.path,
@@ -286,6 +337,7 @@ class CheckpointManager:
             "training_state": training_state,
             "average": average,
             "skipped": skipped,
+            "left": left,
         }
 
     # --- what is there ------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """What the files of a checkpoint hold: a model's and an optimizer's tensors in, the same model and optimizer out.
 
-`write_model` and `write_training_state` fill a folder. `prepare_model` and `prepare_optimizer` read one: they check
-everything against the live objects first and change nothing, and give back the action that then applies it. A model
-that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the state
-dict is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
+`write_model` and `write_training_state` fill a folder. `prepare_model` and `prepare_optimizer` take from one: they
+check everything against the live objects first and change nothing, and give back the action that then applies it. A
+model that knows its own folder format (`FolderModel`, as PixelLLM) writes and reads itself; of any other module the
+state dict is stored, each memory once: names that share it (tied weights) are noted as aliases in the file's metadata.
 
 An optimizer's state is stored by position, so the names and shapes of its parameters are stored with it and compared;
 where groups have names, the state follows them to other positions (`group_layout.py`).
@@ -15,24 +15,30 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.folder_reader import FolderReader
 from systems.pixel_llm.folder_writer import FolderWriter
 from systems.pixel_llm.tensor_bytes import sources_of
-from systems.pixel_llm.tensor_file import write_tensors
+from systems.pixel_llm.tensor_file import TensorEntry, write_tensors
+from systems.pixel_llm.tensor_fit import misfits, told_misfits
 from systems.pixel_llm.training.group_layout import laid_out_anew
 from systems.pixel_llm.training.state_codec import decode_state, encode_state
+from systems.pixel_llm.weights_file import expected_tensors, read_weights
 
 __all__ = [
     "FolderModel", "num_bytes_of", "prepare_model", "prepare_optimizer", "read_average", "read_training_state",
     "unwrapped", "write_average", "write_model", "write_training_state",
 ]  # fmt: skip
 
+Left = dict[str, str]
+"""Name of what a partial loading has left -> why."""
+
 _ALIASES = "aliases"
 _OTHER_BYTES = 64 << 10  # of what is no tensor
+_MAX_STATE_BYTES = 256 << 20  # a real one has kilobytes, and a line for each epoch
 # How a step is computed, not what: these stay as the live optimizer was made.
 _IMPLEMENTATION_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 # State of torch.optim's optimizers that has the shape of its parameter. Their fused kernels do not check it.
@@ -55,10 +61,13 @@ class FolderModel(Protocol):
 
 @runtime_checkable
 class StreamedModel(FolderModel, Protocol):
-    """One that can write the same files through a writer, which hashes them on the way."""
+    """One that can write and read the same files through a writer and a reader, which hash them on the way."""
 
     def write_files(self, writer: FolderWriter) -> object:
         """Write all files."""
+
+    def read_files(self, reader: FolderReader, *, device: torch.device | None = None, strict: bool = True) -> Left:
+        """As `load_weights`, or, without `strict`, take what fits and give what was left."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -180,109 +189,100 @@ def _describe_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> 
 # --- reading the model ------------------------------------------------------------------------------------------------
 
 
-def prepare_model(model: nn.Module, folder: Path, device: torch.device | None) -> Callable[[], None]:
-    """Check that the weights in `folder` fit `model`, which is unwrapped, and return the action that takes them.
+def prepare_model(
+    model: nn.Module, reader: FolderReader, device: torch.device | None, *, strict: bool
+) -> Callable[[], Left]:
+    """Check that the weights in a folder fit `model`, which is unwrapped, and return the action that takes them.
 
-    A `FolderModel` checks by itself, in the action. The tensors are read to `device` (the CPU if None).
+    A `FolderModel` checks by itself, in the action, before it changes anything. The tensors are read to `device` (the
+    CPU if None). The action gives what was left, which only without `strict` is anything.
 
     Raises:
         CheckpointError: names or shapes differ; the message tells which.
+        ConfigError: the model reads its folder itself, and knows nothing of `strict`.
     """
+    if isinstance(model, StreamedModel):
+        return lambda: model.read_files(reader, device=device, strict=strict)
     if isinstance(model, FolderModel):
-        return lambda: _load_folder_model(model, folder, device)
-    path = folder / MODEL_FILE
-    shapes, aliases = _read_shapes(path)
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    problems = [
-        *(f"missing {name}" for name in own if name not in shapes),
-        *(f"unexpected {name}" for name in shapes if name not in own and name not in aliases),
-        *(
-            f"{name} has shape {list(shapes[name])}, the model {list(own[name])}"
-            for name in own
-            if name in shapes and shapes[name] != own[name]
-        ),
-    ]
-    if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+        if not strict:
+            raise ConfigError(f"{type(model).__name__} loads its own folder, whole or not at all: leave strict out.")
+        return lambda: _load_folder_model(model, reader.folder, device)
+    path = reader.folder / MODEL_FILE
+    found, aliases = _read_entries(reader, MODEL_FILE)
+    own = expected_tensors(model)
+    wrong = misfits({name: entry for name, entry in found.items() if name not in aliases or name in own}, own)
+    if wrong and strict:
         raise CheckpointError(
-            f"{path} does not fit this {type(model).__name__}: {'; '.join(problems[:8])}{more}. Build the model with "
-            "the settings that it was saved with."
+            f"{path} does not fit this {type(model).__name__}: {told_misfits(wrong)}. Build the model with the "
+            "settings that it was saved with, or pass strict=False to take what fits."
         )
-    tensors = _read_tensors(path, device)
-    for alias, name in aliases.items():
-        if alias in own:
-            tensors[alias] = tensors[name]
+    tensors = read_weights(reader, MODEL_FILE, device=device)
+    tensors |= {alias: tensors[name] for alias, name in aliases.items() if alias in own}
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in wrong}
 
-    def apply() -> None:
+    def apply() -> Left:
         try:
-            model.load_state_dict(tensors, strict=True)
+            model.load_state_dict(tensors, strict=strict)
         except RuntimeError as error:
             raise CheckpointError(f"{path} could not be loaded: {error}") from error
+        return wrong
 
     return apply
 
 
-def _load_folder_model(model: FolderModel, folder: Path, device: torch.device | None) -> None:
+def _load_folder_model(model: FolderModel, folder: Path, device: torch.device | None) -> Left:
     model.load_weights(folder, device=device)
+    return {}
 
 
-def _read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """The shape of every name in a file of tensors, aliases included, and the aliases: alias -> stored name."""
+def _read_entries(reader: FolderReader, file: str) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    """What a file of tensors holds under every name, aliases included, and the aliases: alias -> stored name."""
+    header = reader.header(file)
     try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
-            aliases = json.loads((file.metadata() or {}).get(_ALIASES, "{}"))
-        shapes.update({alias: shapes[name] for alias, name in aliases.items()})
-    except (SafetensorError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: no readable file of tensors ({error}). Choose another checkpoint.") from error
-    return shapes, aliases
+        aliases = json.loads(header.metadata.get(_ALIASES, "{}"))
+        return header.tensors | {alias: header.tensors[name] for alias, name in aliases.items()}, aliases
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{reader.folder / file}: its aliases are none ({error!r}). Choose another checkpoint."
+        ) from error
 
 
-def _read_tensors(path: Path, device: torch.device | None) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt", device=str(device or "cpu")) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: no readable file of tensors ({error}). Choose another checkpoint.") from error
-
-
-def read_average(folder: Path) -> dict[str, Tensor] | None:
-    """The averaged weights in `folder`, by the names of the parameters; None where there are none.
+def read_average(reader: FolderReader) -> dict[str, Tensor] | None:
+    """The averaged weights in a folder, by the names of the parameters; None where there are none.
 
     Raises:
         CheckpointError: they cannot be read.
     """
-    path = folder / AVERAGE_FILE
-    # Copied, since what was read is still a view of the file, which may be pruned or replaced while this trains.
-    return {name: each.clone() for name, each in _read_tensors(path, None).items()} if path.is_file() else None
+    return read_weights(reader, AVERAGE_FILE, device=None) if reader.holds(AVERAGE_FILE) else None
 
 
 # --- reading the training state ---------------------------------------------------------------------------------------
 
 
-def read_training_state(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def read_training_state(reader: FolderReader) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The caller's training state as it was saved, and what is noted of the optimizer; None for what there is not.
 
     Raises:
         CheckpointError: `training_state.json` is missing or not what a save writes.
     """
-    path = folder / TRAINING_STATE_FILE
+    text = reader.text(TRAINING_STATE_FILE, max_bytes=_MAX_STATE_BYTES, what="training state")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         return decode_state(content["training_state"], {}), content["optimizer"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        path = reader.folder / TRAINING_STATE_FILE
         raise CheckpointError(f"{path}: not readable ({error!r}). Choose another checkpoint.") from error
 
 
 def prepare_optimizer(
-    optimizer: torch.optim.Optimizer, model: nn.Module, folder: Path, saved: dict[str, Any] | None
+    optimizer: torch.optim.Optimizer, model: nn.Module, reader: FolderReader, saved: dict[str, Any] | None
 ) -> Callable[[], None]:
-    """Check that the optimizer state in `folder` fits, and return the action that takes it once the weights are loaded.
+    """Check that the optimizer state in a folder fits, and return the action that takes it once the weights are loaded.
 
     Args:
         optimizer: over parameters of `model`; its implementation options (fused, foreach) stay as they are.
         model: unwrapped.
-        folder: the checkpoint.
+        reader: of the checkpoint.
         saved: what `read_training_state` tells of the optimizer.
 
     Raises:
@@ -290,18 +290,17 @@ def prepare_optimizer(
     """
     if saved is None:
         raise CheckpointError(
-            f"{folder} was saved without an optimizer. Pass optimizer=None to load the weights alone."
+            f"{reader.folder} was saved without an optimizer. Pass optimizer=None to load the weights alone."
         )
-    path = folder / OPTIMIZER_FILE
+    path = reader.folder / OPTIMIZER_FILE
+    tensors = read_weights(reader, OPTIMIZER_FILE, device=None)
     try:
-        # Copied, since what was read is still a view of the file, which may be pruned or replaced while this trains.
-        tensors = {name: tensor.clone() for name, tensor in _read_tensors(path, None).items()}
         state, found = laid_out_anew(
             decode_state(saved["state"], tensors), saved["parameters"],
             optimizer=optimizer, expected=_describe_parameters(optimizer, model),
         )  # fmt: skip
         saved = saved | {"parameters": found}
-        problem = _optimizer_problem(optimizer, model, saved, state, shapes=_shapes_after_load(model, folder))
+        problem = _optimizer_problem(optimizer, model, saved, state, shapes=_shapes_after_load(model, reader))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not the state of an optimizer ({error!r}). Choose another.") from error
     if problem is not None:
@@ -312,14 +311,14 @@ def prepare_optimizer(
     return lambda: _load_optimizer(optimizer, state, path)
 
 
-def _shapes_after_load(model: nn.Module, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes that parameters will have once the weights of `folder` are in, where a `FolderModel` may resize them."""
+def _shapes_after_load(model: nn.Module, reader: FolderReader) -> dict[str, tuple[int, ...]]:
+    """Shapes that parameters will have once the weights are in, where a `FolderModel` may resize them."""
     if not isinstance(model, FolderModel):
         return {}
-    saved_shapes, _ = _read_shapes(folder / MODEL_FILE)
+    saved, _ = _read_entries(reader, MODEL_FILE)
     # The file may hold a tied parameter under any of its names.
     named = list(model.named_parameters(remove_duplicate=False))
-    shapes = {id(parameter): saved_shapes[name] for name, parameter in named if name in saved_shapes}
+    shapes = {id(parameter): saved[name].shape for name, parameter in named if name in saved}
     return {name: shapes[id(parameter)] for name, parameter in named if id(parameter) in shapes}
 
 

@@ -1,6 +1,7 @@
 """A checkpoint's folder, there whole or not at all: what `whole_folder.py` does for any folder, with the manifest.
 
-`durable_folder` gives a folder to write in and puts it in place once its sizes are those of its manifest. A checkpoint
+`durable_folder` gives a folder to write in and puts it in place once its sizes are those of its manifest, and every
+file of tensors has a sound header: what a reader would refuse is never put in place of what it reads. A checkpoint
 of the same name is renamed aside for that moment (to `.old-<name>`, where readers still find it). `clear_leftovers`
 puts right and removes what processes that died on the way have left. Knows the manifest, no torch.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from systems.pixel_llm.checkpoint_folder import is_checkpoint_folder, is_unreadable, verify_files
 from systems.pixel_llm.errors import CheckpointError, NotSavedError
+from systems.pixel_llm.tensor_file import read_header
 from systems.pixel_llm.whole_folder import OLD_PREFIX, discard_folder, remove_stale, whole_folder
 
 __all__ = ["clear_leftovers", "durable_folder"]
@@ -31,15 +33,8 @@ def durable_folder(parent: Path, name: str) -> Iterator[Path]:
         NotSavedError: what was written does not match its manifest.
         OSError: the disk is full, read-only or failing.
     """
-    with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=_look_at) as working:
+    with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=_read_back) as working:
         yield working
-
-
-def _look_at(written: Path) -> None:
-    try:
-        verify_files(written, deep=False)
-    except CheckpointError as error:
-        raise NotSavedError(f"What was written is not what should have been: {error}") from error
 
 
 def clear_leftovers(parent: Path) -> None:
@@ -54,6 +49,15 @@ def clear_leftovers(parent: Path) -> None:
                 remove_stale(path)
         except OSError as error:  # no reason not to save
             logger.warning("%s is left for later: %s", path, error)
+
+
+def _read_back(folder: Path) -> None:
+    try:
+        verify_files(folder, deep=False)
+        for path in folder.glob("*.safetensors"):
+            read_header(path)
+    except CheckpointError as error:
+        raise NotSavedError(f"What was written is not what should have been: {error}") from error
 
 
 def _settle_old(old: Path, final: Path) -> None:
