@@ -32,8 +32,8 @@ from systems.pixel_llm.whole_folder import OLD_PREFIX
 __all__ = [
     "AVERAGE_FILE", "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
     "CheckpointRecord", "CheckpointScan", "MetricMode", "check_checkpoint_name", "checkpoint_folders",
-    "find_checkpoint", "is_checkpoint_folder", "list_checkpoints", "read_manifest", "scan_checkpoints", "verify_files",
-    "write_manifest",
+    "find_checkpoint", "is_checkpoint_folder", "is_unreadable", "list_checkpoints", "read_manifest", "scan_checkpoints",
+    "verify_files", "write_manifest",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -266,6 +266,11 @@ def verify_files(path: Path, *, deep: bool) -> None:
     compare_files(path, read_manifest(path)["files"], deep=deep)
 
 
+def is_unreadable(error: CheckpointError) -> bool:
+    """Whether an error of `read_manifest` or `verify_files` is one of reading, and tells nothing of what is there."""
+    return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
+
+
 # --- which checkpoints are there? -------------------------------------------------------------------------------------
 
 
@@ -287,7 +292,7 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
     last_sequence = 0
     for name, path in checkpoint_folders(checkpoint_dir):
         try:
-            manifest = read_manifest(path)
+            manifest = _read_persistently(path)
             last_sequence = max(last_sequence, manifest["sequence"])
             compare_files(path, manifest["files"], deep=False)
         except CheckpointError as error:
@@ -296,6 +301,16 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
         records.append(CheckpointRecord.of(name, path, manifest))
     records.sort(key=lambda record: (record.sequence, record.name))
     return CheckpointScan(records=tuple(records), damaged=damaged, last_sequence=last_sequence)
+
+
+def _read_persistently(path: Path) -> dict[str, Any]:
+    """Its manifest; a read that fails is tried once more, since what is passed over has no say in the next sequence."""
+    try:
+        return read_manifest(path)
+    except CheckpointError as error:
+        if not is_unreadable(error):
+            raise
+    return read_manifest(path)
 
 
 def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
@@ -317,11 +332,16 @@ def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
 
 
 def is_checkpoint_folder(path: Path) -> bool:
-    """Whether `path` is a checkpoint, damaged or not, rather than a folder of something else."""
+    """Whether `path` is a checkpoint, damaged or not, rather than a folder of something else.
+
+    One that the disk does not let be read counts, so that whoever lists checkpoints says so.
+    """
     try:
         return (path / MANIFEST_FILE).exists() or (path / TRAINING_STATE_FILE).exists()
-    except OSError:  # a folder that is not ours to look into
+    except PermissionError:  # a folder that is not ours to look into
         return False
+    except OSError:
+        return True
 
 
 def checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
@@ -341,8 +361,22 @@ def checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
     found = {}
     for path in paths:
         name = path.name.removeprefix(OLD_PREFIX)
-        is_replaced = name != path.name and (checkpoint_dir / name).exists()
-        if name.startswith(".") or is_replaced or path.is_symlink() or not is_checkpoint_folder(path):
+        is_replaced = name != path.name and _is_there(checkpoint_dir / name)
+        if name.startswith(".") or is_replaced or _is_link(path) or not is_checkpoint_folder(path):
             continue
         found[name] = path
     return sorted(found.items())
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # it is, and the disk does not tell what it is
+        return True
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False

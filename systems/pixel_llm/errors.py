@@ -13,6 +13,7 @@ __all__ = [
     "DatasetError",
     "LoaderError",
     "NotComputedError",
+    "NotSavedError",
     "PixelLLMError",
     "TrainingError",
     "nearest_name_hint",
@@ -37,6 +38,10 @@ class ConfigError(PixelLLMError, ValueError):
 
 class CheckpointError(PixelLLMError):
     """A checkpoint is missing, damaged, or does not fit the model; the message names the folder and the cure."""
+
+
+class NotSavedError(CheckpointError):
+    """The disk did not take a checkpoint: full, failing, or not to be written to. A later save may go well."""
 
 
 class NotComputedError(PixelLLMError):

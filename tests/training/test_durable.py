@@ -1,5 +1,6 @@
 """A folder is there whole or not at all: a process is killed before each call that changes the disk."""
 
+import errno
 import json
 import os
 import socket
@@ -242,6 +243,38 @@ def test_an_old_one_comes_back_where_the_new_one_is_missing_or_damaged(tmp_path,
     assert names_in(tmp_path) == ["a"]
     verify_files(tmp_path / "a", deep=True)
     assert (tmp_path / "a" / "weights.bin").read_bytes() == b"old"
+
+
+def test_where_the_new_one_cannot_be_read_now_both_stay(tmp_path, monkeypatch, caplog):
+    """A read that fails says nothing of the bytes: the new one may be the only one that was acknowledged."""
+    save(tmp_path, "a", b"old").rename(tmp_path / ".old-a")
+    new, read = save(tmp_path, "a", b"new", sequence=2), Path.open
+
+    def fail(path, *args, **kwargs):
+        if path == new / "model.safetensors":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", fail)
+    clear_leftovers(tmp_path)
+    assert names_in(tmp_path) == [".old-a", "a"]
+    assert "Input/output error" in caplog.text
+    monkeypatch.undo()
+    clear_leftovers(tmp_path)
+    assert names_in(tmp_path) == ["a"]
+    assert read_manifest(new)["sequence"] == 2
+
+
+def test_what_cannot_be_cleared_is_no_reason_not_to_save(tmp_path, monkeypatch, caplog):
+    save(tmp_path, "a", b"old").rename(tmp_path / ".old-a")
+
+    def fail(path, target):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    clear_leftovers(tmp_path)
+    assert "is left for later" in caplog.text
+    assert [record.name for record in list_checkpoints(tmp_path)] == ["a"]
 
 
 def test_an_old_one_goes_where_the_new_one_is_whole(tmp_path):

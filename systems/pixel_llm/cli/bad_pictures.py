@@ -12,7 +12,7 @@ from systems.pixel_llm.data.folder import shown
 from systems.pixel_llm.data.inspection_pictures import BadPicture
 from systems.pixel_llm.errors import DatasetError
 from systems.pixel_llm.training.events import BadPictureEvent, Event
-from systems.pixel_llm.training.metrics_log import append_json_line
+from systems.pixel_llm.training.json_lines import JsonLines
 
 __all__ = ["BadPictureList"]
 
@@ -30,7 +30,7 @@ class BadPictureList:
     """
 
     def __init__(self, path: Path, *, num_pictures: int, max_share: float) -> None:
-        self._path, self._num_pictures, self._max_share = path, num_pictures, max_share
+        self._lines, self._num_pictures, self._max_share = JsonLines(path), num_pictures, max_share
         self._num_bad = 0
         self._listed = _listed_in(path)
 
@@ -61,7 +61,7 @@ class BadPictureList:
     def _list(self, path: str, reason: str) -> None:
         if path not in self._listed:
             self._listed.add(path)
-            append_json_line(self._path, {"path": path, "reason": reason})
+            self._lines.append({"path": path, "reason": reason})
 
     def _are_too_many(self, count: int) -> bool:
         return count >= FEWEST and count > self._max_share * self._num_pictures
@@ -69,7 +69,7 @@ class BadPictureList:
     def _error(self, count: int, what: str) -> DatasetError:
         return DatasetError(
             f"{count} of the {self._num_pictures} pictures {what}: more than --max-bad-share {self._max_share:g} "
-            f"allows. They are listed in {self._path}. Replace them or take them out of the data; or raise "
+            f"allows. They are listed in {self._lines.path}. Replace them or take them out of the data; or raise "
             "--max-bad-share to train without them."
         )
 

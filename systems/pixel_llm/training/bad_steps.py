@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from systems.pixel_llm.training.batch_content import captions_of_batch
-from systems.pixel_llm.training.metrics_log import append_json_line
+from systems.pixel_llm.training.json_lines import JsonLines
 from systems.pixel_llm.training.optimizer_step import StepOutcome
 
 __all__ = ["BAD_STEPS_FILE", "BadStepLog"]
@@ -21,12 +21,12 @@ class BadStepLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = JsonLines(path)
 
     def add(self, batches: Sequence[Any], outcome: StepOutcome, *, step: int, epoch: int) -> None:
         """Write a line for the step, and warn of it."""
         loss, gradient_norm = outcome.loss.item(), outcome.gradient_norm.item()
-        append_json_line(
-            self.path,
+        self._lines.append(
             {
                 "step": step,
                 "epoch": epoch,
@@ -35,7 +35,7 @@ class BadStepLog:
                 "gradient_norm": str(gradient_norm),
                 "image_paths": [str(path) for batch in batches for path in batch.get("image_paths", ())],
                 "captions": [caption for batch in batches for caption in captions_of_batch(batch)],
-            },
+            }
         )
         logger.warning(
             "Step %d was passed over: its loss is %s, the norm of its gradient %s. %s has its pictures and captions.",

@@ -25,6 +25,7 @@ from systems.pixel_llm.checkpoint_folder import (
     MetricMode,
     check_checkpoint_name,
     find_checkpoint,
+    is_unreadable,
     list_checkpoints,
     read_manifest,
     scan_checkpoints,
@@ -33,10 +34,12 @@ from systems.pixel_llm.checkpoint_folder import (
 from systems.pixel_llm.checkpoint_lineage import Lineage
 from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, rank_records
 from systems.pixel_llm.checkpoint_retention import prune, reasons_to_keep
-from systems.pixel_llm.errors import CheckpointError, ConfigError
+from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
 from systems.pixel_llm.folder_reader import FolderReader
 from systems.pixel_llm.folder_writer import folder_writer
+from systems.pixel_llm.free_space import check_free_space
 from systems.pixel_llm.training.checkpoint_contents import (
+    num_bytes_of,
     prepare_model,
     prepare_optimizer,
     read_average,
@@ -138,14 +141,16 @@ class CheckpointManager:
 
         Raises:
             ConfigError: the name or the metric cannot be used.
-            CheckpointError: it could not be written (a full disk) or holds what cannot be saved. Earlier checkpoints
-                are as they were.
+            NotSavedError: it could not be written, as on a disk that is full, or has less room than 1.2 times what it
+                takes. Earlier checkpoints are as they were.
+            CheckpointError: it holds what cannot be saved, or the folder of this name is no checkpoint.
         """
         check_checkpoint_name(checkpoint_name)
         metric = _finite_or_none(metric)
         model, folder = unwrapped(model), self.checkpoint_dir
         try:
             clear_leftovers(folder)
+            check_free_space(folder, num_bytes_of(model, optimizer, average))
             lineage, sequence = self._own_run.of_next_save(scan_checkpoints(folder))
             with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
                 write_model(model, writer)
@@ -157,13 +162,18 @@ class CheckpointManager:
                     metric_name=metric_name, metric_mode=self.metric_mode, step=step, lineage=lineage,
                     digests=writer.digests,
                 )  # fmt: skip
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
+        except (OSError, SafetensorError, CheckpointError) as error:
+            if isinstance(error, CheckpointError) and not is_unreadable(error):
+                raise
+            raise NotSavedError(
                 f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
                 "room or make the folder writable, and save again."
             ) from error
         self._own_run.note_saved(lineage, sequence)
-        self._prune(lineage)
+        try:
+            self._prune(lineage)
+        except (CheckpointError, OSError) as error:  # it is saved: no reason to say otherwise
+            logger.warning("No older checkpoint was removed this time: %s", error)
         return folder / checkpoint_name
 
     def protect(self, checkpoint_name: str) -> None:

@@ -30,8 +30,8 @@ from systems.pixel_llm.training.state_codec import decode_state, encode_state
 from systems.pixel_llm.weights_file import expected_tensors, read_weights
 
 __all__ = [
-    "FolderModel", "prepare_model", "prepare_optimizer", "read_average", "read_training_state", "unwrapped",
-    "write_average", "write_model", "write_training_state",
+    "FolderModel", "num_bytes_of", "prepare_model", "prepare_optimizer", "read_average", "read_training_state",
+    "unwrapped", "write_average", "write_model", "write_training_state",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ Left = dict[str, str]
 """Name of what a partial loading has left -> why."""
 
 _ALIASES = "aliases"
+_OTHER_BYTES = 64 << 10  # of what is no tensor
 _MAX_STATE_BYTES = 256 << 20  # a real one has kilobytes, and a line for each epoch
 # How a step is computed, not what: these stay as the live optimizer was made.
 _IMPLEMENTATION_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
@@ -79,6 +80,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if not own and len(children) == 1 and (name := next(iter(children))) in ("_orig_mod", "module"):
         return unwrapped(children[name])
     return model
+
+
+def num_bytes_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, average: Mapping[str, Tensor] | None
+) -> int:
+    """About how many bytes the files of a checkpoint will have."""
+    values = [*model.state_dict().values(), *(average or {}).values()]
+    if optimizer is not None:
+        values += [value for state in optimizer.state.values() for value in state.values()]
+    return _OTHER_BYTES + sum(value.nbytes for value in values if isinstance(value, Tensor))
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from systems.pixel_llm.checkpoint_folder import is_checkpoint_folder, verify_files
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.checkpoint_folder import is_checkpoint_folder, is_unreadable, verify_files
+from systems.pixel_llm.errors import CheckpointError, NotSavedError
 from systems.pixel_llm.tensor_file import read_header
 from systems.pixel_llm.whole_folder import OLD_PREFIX, discard_folder, remove_stale, whole_folder
 
@@ -29,7 +29,8 @@ def durable_folder(parent: Path, name: str) -> Iterator[Path]:
     The block must write the manifest as its last file. If it raises, or anything fails, `parent` is as it was before.
 
     Raises:
-        CheckpointError: `parent/name` exists and is no checkpoint, or what was written does not match its manifest.
+        CheckpointError: `parent/name` exists and is no checkpoint.
+        NotSavedError: what was written does not match its manifest.
         OSError: the disk is full, read-only or failing.
     """
     with whole_folder(parent / name, refuse_foreign=_refuse_foreign, verify=_read_back) as working:
@@ -41,25 +42,37 @@ def clear_leftovers(parent: Path) -> None:
     if not parent.is_dir():
         return
     for path in sorted(parent.iterdir()):
-        if path.name.startswith(OLD_PREFIX) and is_checkpoint_folder(path):
-            _settle_old(path, parent / path.name.removeprefix(OLD_PREFIX))
-        else:
-            remove_stale(path)
+        try:
+            if path.name.startswith(OLD_PREFIX) and is_checkpoint_folder(path):
+                _settle_old(path, parent / path.name.removeprefix(OLD_PREFIX))
+            else:
+                remove_stale(path)
+        except OSError as error:  # no reason not to save
+            logger.warning("%s is left for later: %s", path, error)
 
 
 def _read_back(folder: Path) -> None:
-    verify_files(folder, deep=False)
-    for path in folder.glob("*.safetensors"):
-        read_header(path)
+    try:
+        verify_files(folder, deep=False)
+        for path in folder.glob("*.safetensors"):
+            read_header(path)
+    except CheckpointError as error:
+        raise NotSavedError(f"What was written is not what should have been: {error}") from error
 
 
 def _settle_old(old: Path, final: Path) -> None:
-    """A save died while it replaced `final`: keep the new one if it is whole, else bring back the old one."""
+    """A save died while it replaced `final`: keep the new one if it is whole, else bring back the old one.
+
+    Where the disk does not let the new one be read, nothing is known of it: both stay.
+    """
     if final.exists():
         try:
             verify_files(final, deep=True)
-        except CheckpointError:
+        except CheckpointError as error:
             if not is_checkpoint_folder(final):
+                return
+            if is_unreadable(error):
+                logger.warning("%s is left beside the one that was to replace it: %s", old, error)
                 return
             discard_folder(final)
         else:

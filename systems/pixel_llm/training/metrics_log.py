@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MetricsLog", "append_json_line", "read_metrics"]
+from systems.pixel_llm.training.json_lines import JsonLines
+
+__all__ = ["MetricsLog", "read_metrics"]
 
 
 class MetricsLog:
@@ -21,24 +23,11 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = JsonLines(path)
 
     def append(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one line. A number that is not finite becomes null: JSON has no NaN."""
-        record = {"kind": kind, **{name: _json_value(value) for name, value in values.items()}}
-        append_json_line(self.path, record)
-
-
-def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line; the file and its folder are made if need be."""
-    # The name of a file may hold bytes that are no text: they become the escapes that JSON has for them.
-    line = json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        if file.tell() > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":  # a line torn by a kill: close it, so that only that one is lost
-                file.write(b"\n")
-        file.write(line + b"\n")
+        self._lines.append({"kind": kind, **{name: _json_value(value) for name, value in values.items()}})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

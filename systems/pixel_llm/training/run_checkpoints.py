@@ -1,7 +1,13 @@
-"""The checkpoints of one run: what goes into each besides the weights, what it is judged by, and going on from one."""
+"""The checkpoints of one run: what goes into each besides the weights, what it is judged by, and going on from one.
+
+A disk that is full or fails does not end a run: each save that fails is told of and tried again, at the next save or
+after some minutes. Only where nothing at all could be saved yet, for another reason than room, the run ends there,
+since it would end with nothing; and where its last save fails.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from systems.pixel_llm.errors import PixelLLMError
+from systems.pixel_llm.errors import NotSavedError, PixelLLMError
+from systems.pixel_llm.free_space import is_out_of_space
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.fingerprint import RunFingerprint, told_differences
 from systems.pixel_llm.training.judging import Judging
@@ -21,6 +28,9 @@ from systems.pixel_llm.training.weight_average import Averaging
 __all__ = ["RunCheckpoints"]
 
 logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 300.0
+"""After a save that failed, the next one is due."""
 
 
 class RunCheckpoints:
@@ -60,6 +70,8 @@ class RunCheckpoints:
         self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
         self._saved_place = self._place
         self._is_begun = False
+        self._has_saved = False
+        self._retry_time: float | None = None
 
     @property
     def is_saved(self) -> bool:
@@ -85,9 +97,36 @@ class RunCheckpoints:
         self._saved_place = self._place
         return path
 
-    def save_between(self, name: str) -> Path:
-        """Save one without a metric, which stands in for none of the run's own."""
-        return self._save(name, metric=None, keep=False)
+    def save_end(self, name: str, *, train_loss: float | None) -> None:
+        """As `save`, for the last one of a run.
+
+        Raises:
+            CheckpointError, TrainingError: as `save`.
+        """
+        try:
+            self.save(name, train_loss=train_loss)
+        except NotSavedError as error:
+            raise NotSavedError(f"{error} It was the run's last one. {self._last_good()}") from error.__cause__
+
+    def save_in_passing(self, name: str, *, train_loss: float | None) -> None:
+        """As `save`, in the midst of a run: where the disk does not take it, the run goes on.
+
+        Raises:
+            CheckpointError: nothing of the run could be saved yet, and it is not room that lacks.
+            TrainingError: as `save`.
+        """
+        with self._going_on():
+            self.save(name, train_loss=train_loss)
+
+    def save_between(self, name: str) -> None:
+        """Save one without a metric, which stands in for none of the run's own; else as `save_in_passing`."""
+        with self._going_on():
+            self._save(name, metric=None, keep=False)
+
+    @property
+    def is_retry_due(self) -> bool:
+        """Whether the last save failed, some minutes ago."""
+        return self._retry_time is not None and self._recorder.clock() >= self._retry_time
 
     def save_for_good(self, name: str) -> Path:
         """Save one that is never pruned, and stands in for none of the run's own."""
@@ -137,6 +176,7 @@ class RunCheckpoints:
         if self._scaler is not None and (scaling := (saved or {}).get("scaler")) is not None:
             self._scaler.load_state_dict(scaling)
         self._saved_place = self._place
+        self._has_saved = True
         return info
 
     def _save(self, name: str, *, metric: float | None, keep: bool) -> Path:
@@ -172,8 +212,29 @@ class RunCheckpoints:
             },
             average=None if average is None else average.tensors,
         )
+        self._has_saved, self._retry_time = True, None
         recorder.tell_checkpoint(path)
         return path
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except NotSavedError as error:
+            if not (self._has_saved or is_out_of_space(error.__cause__)):
+                raise
+            self._retry_time = self._recorder.clock() + _RETRY_SECONDS
+            logger.warning(
+                "%s Training goes on; it is tried again at the next save, or in %d minutes. %s",
+                error, _RETRY_SECONDS // 60, self._last_good(),
+            )  # fmt: skip
+
+    def _last_good(self) -> str:
+        try:
+            latest = self.manager.latest()
+        except (PixelLLMError, OSError) as error:
+            return f"What was saved before cannot be looked at: {error}"
+        return "No checkpoint was saved yet." if latest is None else f"The last good checkpoint is {latest.path}."
 
     def _metric(self, train_loss: float | None) -> float | None:
         """What the checkpoint of this very step is judged by; None where it was not measured at this step."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from systems.pixel_llm.errors import ConfigError, DatasetError, TrainingError
+from systems.pixel_llm.errors import ConfigError, DatasetError, NotSavedError, TrainingError
 from systems.pixel_llm.models.precision import resolve_precision
 from systems.pixel_llm.training.bad_steps import BAD_STEPS_FILE, BadStepLog
 from systems.pixel_llm.training.batches import EpochBatches
@@ -300,6 +300,8 @@ class Trainer:
             latest = self.checkpoint_manager.latest()
             kept = "No checkpoint was saved yet." if latest is None else f"The last good checkpoint is {latest.path}."
             raise TrainingError(f"{error} {kept}") from error
+        except NotSavedError:  # to save is what has just failed
+            raise
         except Exception:
             self._checkpoints.save_before_raising()
             raise
@@ -452,9 +454,12 @@ class Trainer:
             self._pause(f"step_{state.step}", train_loss=None)
 
     def _save_at_steps(self) -> None:
-        """Where `save_every_steps` says so, unless this very step is saved already, or right away as an end."""
+        """Where `save_every_steps` says so, or a while after a save that failed, unless this very step is saved
+        already, or right away as an end.
+        """
         every, step = self.options.save_every_steps, self.state.step
-        if every is None or step % every != 0 or self._checkpoints.is_saved:
+        is_due = (every is not None and step % every == 0) or self._checkpoints.is_retry_due
+        if not is_due or self._checkpoints.is_saved:
             return
         if self._end_reason() is not None or self._is_epoch_end_saved():
             return
@@ -503,7 +508,7 @@ class Trainer:
         if train_loss is not None:  # before the save: a run killed right after it begins behind this epoch
             self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
         if checkpoint_name is not None:
-            self._checkpoints.save(checkpoint_name, train_loss=train_loss)
+            self._checkpoints.save_in_passing(checkpoint_name, train_loss=train_loss)
         self._recorder.tick()
         self._recorder.add_pause(self._recorder.clock() - started)
 
@@ -541,5 +546,5 @@ class Trainer:
             if reason != "interrupted" and state.history["val_steps"][-1:] != [state.step]:
                 self._validate_and_record()
             name = f"epoch_{state.epoch}" if is_epoch_end else f"step_{state.step}"
-            self._checkpoints.save(name, train_loss=train_loss)
+            self._checkpoints.save_end(name, train_loss=train_loss)
         self._recorder.tell_end(reason)
