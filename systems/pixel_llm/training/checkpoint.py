@@ -9,7 +9,9 @@ folders may be copied or deleted by hand between. What stands in the files is th
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, ran
 from systems.pixel_llm.checkpoint_retention import prune, reasons_to_keep
 from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
 from systems.pixel_llm.folder_reader import FolderReader
-from systems.pixel_llm.folder_writer import folder_writer
+from systems.pixel_llm.folder_snapshot import FolderSnapshot
+from systems.pixel_llm.folder_writer import FolderSink, FolderWriter, folder_writer
 from systems.pixel_llm.free_space import check_free_space
 from systems.pixel_llm.training.checkpoint_contents import (
     num_bytes_of,
@@ -145,36 +148,71 @@ class CheckpointManager:
                 takes. Earlier checkpoints are as they were.
             CheckpointError: it holds what cannot be saved, or the folder of this name is no checkpoint.
         """
-        check_checkpoint_name(checkpoint_name)
-        metric = _finite_or_none(metric)
-        model, folder = unwrapped(model), self.checkpoint_dir
+        facts = _Facts(checkpoint_name, int(epoch), _finite_or_none(metric), metric_name, step, keep)
+        model = unwrapped(model)
+
+        def fill(writer: FolderSink) -> None:
+            _write_all(writer, model, optimizer, training_state=training_state, average=average)
+
+        return self._write(facts, fill, num_bytes=num_bytes_of(model, optimizer, average))
+
+    def take(
+        self,
+        snapshot: FolderSnapshot,
+        checkpoint_name: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        epoch: int = 0,
+        metric: float | Tensor | None = None,
+        *,
+        metric_name: str | None = None,
+        step: int | None = None,
+        keep: bool = False,
+        training_state: dict[str, Any] | None = None,
+        average: Mapping[str, Tensor] | None = None,
+    ) -> Callable[[], Path]:
+        """Copy into `snapshot` what `save` would write; the other arguments are those of `save`.
+
+        Returns:
+            The save itself, which another thread may call while model and optimizer go on changing, as often as it
+            takes; it raises what `save` does. Until then nothing else may be saved.
+
+        Raises:
+            ConfigError: the name or the metric cannot be used.
+            CheckpointError: it holds what cannot be saved.
+        """
+        facts = _Facts(checkpoint_name, int(epoch), _finite_or_none(metric), metric_name, step, keep)
+        with snapshot.taking():
+            _write_all(snapshot, unwrapped(model), optimizer, training_state=training_state, average=average)
+        return partial(self._write, facts, snapshot.write_to, num_bytes=snapshot.num_bytes)
+
+    def _write(self, facts: "_Facts", fill: Callable[[FolderWriter], None], *, num_bytes: int) -> Path:
+        """Make the folder durably, its files as `fill` writes them, and prune others."""
+        folder = self.checkpoint_dir
         try:
             clear_leftovers(folder)
-            check_free_space(folder, num_bytes_of(model, optimizer, average))
+            check_free_space(folder, num_bytes)
             lineage, sequence = self._own_run.of_next_save(scan_checkpoints(folder))
-            with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
-                write_model(model, writer)
-                if average is not None:
-                    write_average(average, writer)
-                write_training_state(writer, model, optimizer, training_state=training_state)
+            with durable_folder(folder, facts.name) as working, folder_writer(working) as writer:
+                fill(writer)
                 write_manifest(
-                    working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
-                    metric_name=metric_name, metric_mode=self.metric_mode, step=step, lineage=lineage,
+                    working, facts.name, sequence=sequence, epoch=facts.epoch, metric=facts.metric, keep=facts.keep,
+                    metric_name=facts.metric_name, metric_mode=self.metric_mode, step=facts.step, lineage=lineage,
                     digests=writer.digests,
                 )  # fmt: skip
         except (OSError, SafetensorError, CheckpointError) as error:
             if isinstance(error, CheckpointError) and not is_unreadable(error):
                 raise
             raise NotSavedError(
-                f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
-                "room or make the folder writable, and save again."
+                f"{folder / facts.name} could not be saved ({error}). Earlier checkpoints are untouched. Make room or "
+                "make the folder writable, and save again."
             ) from error
         self._own_run.note_saved(lineage, sequence)
         try:
             self._prune(lineage)
         except (CheckpointError, OSError) as error:  # it is saved: no reason to say otherwise
             logger.warning("No older checkpoint was removed this time: %s", error)
-        return folder / checkpoint_name
+        return folder / facts.name
 
     def protect(self, checkpoint_name: str) -> None:
         """Never prune this checkpoint while this manager lives."""
@@ -394,6 +432,35 @@ class CheckpointManager:
     def list(self) -> Records:
         """All checkpoints that are not evidently damaged, oldest first."""
         return list_checkpoints(self.checkpoint_dir)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the manifest of a checkpoint says of it."""
+
+    name: str
+    epoch: int
+    metric: float | None
+    metric_name: str | None
+    step: int | None
+    keep: bool
+
+    def __post_init__(self) -> None:
+        check_checkpoint_name(self.name)
+
+
+def _write_all(
+    writer: FolderSink,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    training_state: dict[str, Any] | None,
+    average: Mapping[str, Tensor] | None,
+) -> None:
+    write_model(model, writer)
+    if average is not None:
+        write_average(average, writer)
+    write_training_state(writer, model, optimizer, training_state=training_state)
 
 
 def _finite_or_none(metric: float | Tensor | None) -> float | None:
