@@ -1,5 +1,6 @@
 """Where the options of `train` come from: the preset, options.toml on --resume, --config, the flags; later wins."""
 
+import re
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -195,7 +196,7 @@ def test_help_of_train_shows_every_field_and_no_more_than_one_line_of_usage(caps
     command = parse()
     for part in (command.run, command.dataset, command.model, command.training):
         for each in fields(part):
-            assert f"--{each.name.replace('_', '-')} " in shown
+            assert re.search(rf"--{each.name.replace('_', '-')}[ ,]", shown), each.name
     assert shown.startswith("usage: pixel-llm train [-h] [OPTIONS] DATA...\n")
 
 
@@ -244,3 +245,10 @@ def test_the_presets_that_help_of_inspect_tells_are_those_of_train():
 )
 def test_what_a_record_says_is_told_in_flags(message, told):
     assert in_flags(message, ["seed", "do_sample", "freeze", "top_k"]) == told
+
+
+def test_a_switch_that_a_resumed_run_has_on_may_be_given_again_or_turned_off(tmp_path):
+    (tmp_path / "options.toml").write_text('preset = "tiny"\ncache = true\n', encoding="utf-8")
+    for flags, expected in (([], True), (["--cache"], True), (["--no-cache"], False)):
+        command = parse_train(["pictures", "--out", str(tmp_path), "--resume", *flags])
+        assert command.dataset.cache is expected

@@ -30,6 +30,12 @@ def test_fields_of_another_version_are_named() -> None:
         TrainState.from_dict(values)
 
 
+def test_what_an_earlier_version_did_not_count_begins_now() -> None:
+    values = TrainState(step=7).to_dict()
+    del values["validation_parts"], values["history"]["distinct_captions"]
+    assert TrainState.from_dict(values) == TrainState(step=7)
+
+
 def test_the_mean_loss_is_over_tokens_and_a_new_epoch_forgets_it() -> None:
     state = TrainState(epoch_loss_sum=6.0, epoch_num_tokens=4, batch_in_epoch=2, step=5)
     assert state.mean_epoch_loss == 1.5

@@ -69,16 +69,17 @@ class TrainState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainState":
-        """From the checkpoint.
+        """From the checkpoint. What an earlier version did not count yet begins here.
 
         Raises:
-            CheckpointError: fields are missing or unknown: the checkpoint is of another version.
+            CheckpointError: fields are unknown: the checkpoint is of a later version; or it has no place in the run.
         """
-        names = {each.name for each in fields(cls)}
-        if set(values) != names:
+        unknown = sorted(set(values) - {each.name for each in fields(cls)})
+        missing = [name for name in ("epoch", "batch_in_epoch", "step") if name not in values]
+        if unknown or missing:
             raise CheckpointError(
-                f"The training state has other fields than this version writes: missing {sorted(names - set(values))}, "
-                f"unknown {sorted(set(values) - names)}. Start a new run with --init-from to keep the weights."
+                f"The training state is not one that this version knows: missing {missing}, unknown {unknown}. Resume "
+                "with the version that wrote it, or start a new run with --init-from to keep the weights."
             )
         state = cls(**values)
         state.history = _empty_history() | state.history
