@@ -1,9 +1,10 @@
-"""The folder of one checkpoint, as every reader sees it: its manifest, what a sound one is, and which one to take.
+"""The folder of one checkpoint, as every reader sees it: its manifest, what a sound one is, and which there are.
 
 A checkpoint `<checkpoint_dir>/<name>/` is a model folder plus training state plus `MANIFEST.json`, which lists every
 file with its size and sha256 and was written last. `write_manifest` and `read_manifest` are the two ends of that file;
 `verify_files` compares a folder with it; `scan_checkpoints` and `list_checkpoints` read what a directory of checkpoints
-holds, since the disk is the only index there is; `rank_records`, `best_record` and `latest_record` choose among them.
+holds, since the disk is the only index there is. Which of them is best, and which is latest, is said by
+`checkpoint_ranking.py`.
 
 Nothing here trusts the folder: a name that leaves it, a link, a changed byte are all a CheckpointError. Reading never
 changes the disk. Layer 1: no torch, so that captioning can choose a checkpoint without the training package.
@@ -15,12 +16,13 @@ import logging
 import math
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from systems.pixel_llm.block_digests import BLOCK_BYTES, block_threads, digest_blocks
+from systems.pixel_llm.checkpoint_lineage import NO_LINEAGE, Lineage, is_valid_in_manifest
 from systems.pixel_llm.errors import CheckpointError, ConfigError, nearest_name_hint
 from systems.pixel_llm.folder_writer import FileDigest
 from systems.pixel_llm.plain_files import read_plain
@@ -29,9 +31,9 @@ from systems.pixel_llm.whole_folder import OLD_PREFIX
 
 __all__ = [
     "AVERAGE_FILE", "FORMAT_VERSION", "MANIFEST_FILE", "MODEL_FILE", "OPTIMIZER_FILE", "TRAINING_STATE_FILE",
-    "CheckpointRecord", "CheckpointScan", "best_record", "check_checkpoint_name", "find_checkpoint",
-    "is_checkpoint_folder", "is_unreadable", "latest_record", "list_checkpoints", "rank_records", "read_manifest",
-    "scan_checkpoints", "verify_files", "write_manifest",
+    "CheckpointRecord", "CheckpointScan", "MetricMode", "check_checkpoint_name", "checkpoint_folders",
+    "find_checkpoint", "is_checkpoint_folder", "is_unreadable", "list_checkpoints", "read_manifest", "scan_checkpoints",
+    "verify_files", "write_manifest",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,29 @@ class CheckpointRecord:
     """What the metric is, such as val_loss or cider_d; None where nobody said."""
     metric_mode: MetricMode = "min"
     """Whether a lower metric is better, or a higher one."""
+    step: int | None = None
+    """Optimizer steps taken; None where nobody said."""
+    lineage: Lineage = NO_LINEAGE
+    """Which run it is of, and what that was resumed from."""
+    is_copy: bool = False
+    """Copied or renamed by hand."""
+    num_bytes: int = 0
+    """Of its files together, the manifest left out."""
+    has_optimizer: bool = False
+    """Whether it holds the state of an optimizer."""
+
+    @classmethod
+    def of(cls, name: str, path: Path, manifest: Mapping[str, Any]) -> "CheckpointRecord":
+        """What `manifest`, as `read_manifest` gives it, says of the folder `path`, which is the checkpoint `name`."""
+        is_copy = manifest["name"] != name
+        return cls(
+            name=name, path=path, epoch=manifest["epoch"], metric=manifest["metric"], sequence=manifest["sequence"],
+            keep=manifest["keep"] or is_copy, metric_name=manifest.get("metric_name"),
+            metric_mode=manifest.get("metric_mode", "min"), step=manifest.get("step"),
+            lineage=Lineage.from_manifest(manifest), is_copy=is_copy,
+            num_bytes=sum(entry["size"] for entry in manifest["files"].values()),
+            has_optimizer=OPTIMIZER_FILE in manifest["files"],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +137,8 @@ def write_manifest(
     keep: bool,
     metric_name: str | None = None,
     metric_mode: MetricMode = "min",
+    step: int | None = None,
+    lineage: Lineage = NO_LINEAGE,
     digests: Mapping[str, FileDigest] | None = None,
 ) -> dict[str, Any]:
     """Write `folder/MANIFEST.json` over all the files that `folder` holds now, and return its fields.
@@ -136,10 +163,12 @@ def write_manifest(
         "name": name,
         "sequence": sequence,
         "epoch": epoch,
+        "step": step,
         "metric": metric,
         "metric_name": metric_name,
         "metric_mode": metric_mode,
         "keep": keep,
+        **lineage.to_manifest(),
         "files": files,
     }
     (folder / MANIFEST_FILE).write_bytes(_manifest_bytes(fields))
@@ -195,6 +224,8 @@ def _are_fields_valid(fields: dict[str, Any]) -> bool:
         and isinstance(fields.get("name"), str)
         and isinstance(fields.get("keep"), bool)
         and isinstance(fields.get("metric_name"), str | None)
+        and (fields.get("step") is None or type(fields["step"]) is int)
+        and is_valid_in_manifest(fields)
         and fields.get("metric_mode", "min") in ("min", "max")
         and (metric is None or (type(metric) in (int, float) and math.isfinite(metric)))
         and isinstance(files, dict)
@@ -259,7 +290,7 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
     records: list[CheckpointRecord] = []
     damaged: dict[str, str] = {}
     last_sequence = 0
-    for name, path in _checkpoint_folders(checkpoint_dir):
+    for name, path in checkpoint_folders(checkpoint_dir):
         try:
             manifest = _read_persistently(path)
             last_sequence = max(last_sequence, manifest["sequence"])
@@ -267,18 +298,7 @@ def scan_checkpoints(checkpoint_dir: Path) -> CheckpointScan:
         except CheckpointError as error:
             damaged[name] = str(error)
             continue
-        records.append(
-            CheckpointRecord(
-                name=name,
-                path=path,
-                epoch=manifest["epoch"],
-                metric=manifest["metric"],
-                sequence=manifest["sequence"],
-                keep=manifest["keep"] or manifest["name"] != name,
-                metric_name=manifest.get("metric_name"),
-                metric_mode=manifest.get("metric_mode", "min"),
-            )
-        )
+        records.append(CheckpointRecord.of(name, path, manifest))
     records.sort(key=lambda record: (record.sequence, record.name))
     return CheckpointScan(records=tuple(records), damaged=damaged, last_sequence=last_sequence)
 
@@ -306,7 +326,7 @@ def find_checkpoint(checkpoint_dir: Path, name: str) -> Path:
             raise CheckpointError(f"{path} is a link. Name the checkpoint that it leads to, in its own folder.")
         if is_checkpoint_folder(path):
             return path
-    known = [each for each, _ in _checkpoint_folders(checkpoint_dir)]
+    known = [each for each, _ in checkpoint_folders(checkpoint_dir)]
     hint = nearest_name_hint(name, known) if known else "It holds no checkpoint at all: check the folder's name."
     raise CheckpointError(f"{checkpoint_dir} has no checkpoint {name!r}. {hint}")
 
@@ -324,8 +344,14 @@ def is_checkpoint_folder(path: Path) -> bool:
         return True
 
 
-def _checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
-    """(name, path) of each; one caught in the middle of being replaced counts under its own name."""
+def checkpoint_folders(checkpoint_dir: Path) -> list[tuple[str, Path]]:
+    """(name, path) of each checkpoint in `checkpoint_dir`, damaged or not, by name; links are passed over.
+
+    One caught in the middle of being replaced counts under its own name.
+
+    Raises:
+        CheckpointError: the directory cannot be read.
+    """
     try:
         paths = list(checkpoint_dir.iterdir())
     except FileNotFoundError:
@@ -354,38 +380,3 @@ def _is_link(path: Path) -> bool:
         return path.is_symlink()
     except OSError:
         return False
-
-
-# --- which one to take ------------------------------------------------------------------------------------------------
-
-
-def rank_records(records: Iterable[CheckpointRecord], metric_mode: str | None = None) -> list[CheckpointRecord]:
-    """Those with the same metric as the newest that has one, best first; of equals the earliest.
-
-    `metric_mode` is "min" or "max"; None takes what that newest one was saved with. Records of another metric, as of a
-    run that was resumed with another one, cannot be compared and are left out.
-
-    Raises:
-        ConfigError: `metric_mode` is none of these.
-    """
-    if metric_mode not in ("min", "max", None):
-        raise ConfigError(f"metric_mode must be 'min' (lower is better) or 'max', not {metric_mode!r}.")
-    measured = [
-        (record.metric, record) for record in records if record.metric is not None and math.isfinite(record.metric)
-    ]
-    if not measured:
-        return []
-    newest = max((record for _, record in measured), key=lambda record: record.sequence)
-    sign = 1 if (metric_mode or newest.metric_mode) == "min" else -1
-    comparable = [(metric, record) for metric, record in measured if record.metric_name == newest.metric_name]
-    return [record for _, record in sorted(comparable, key=lambda pair: (sign * pair[0], pair[1].sequence))]
-
-
-def best_record(records: Iterable[CheckpointRecord], metric_mode: str | None = None) -> CheckpointRecord | None:
-    """The one with the best metric; None where none has one. `metric_mode` as in `rank_records`."""
-    return next(iter(rank_records(records, metric_mode)), None)
-
-
-def latest_record(records: Sequence[CheckpointRecord]) -> CheckpointRecord | None:
-    """The one saved last; None where there is none."""
-    return max(records, key=lambda record: record.sequence, default=None)

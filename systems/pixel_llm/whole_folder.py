@@ -3,7 +3,8 @@
 `whole_folder` gives a hidden folder beside the final place to write in. Then every file and the folder are synced to
 the disk, the caller looks at what was written, one rename puts it in place, and the parent is synced. A folder that is
 there already is first renamed aside, and removed only after that. `discard_folder` removes one by renaming it first, so
-that a half-removed folder never bears its name. `remove_stale` removes what processes that died on the way have left.
+that a half-removed folder never bears its name; `move_folders` moves some elsewhere. `remove_stale` removes what
+processes that died on the way have left.
 
 Hidden names carry host, process and a token of the process, so that a living writer's folder is left alone.
 Layer 1: checkpoints and exported models are written this way.
@@ -18,11 +19,11 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["OLD_PREFIX", "discard_folder", "remove_stale", "whole_folder"]
+__all__ = ["OLD_PREFIX", "discard_folder", "move_folders", "remove_stale", "whole_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,24 @@ def discard_folder(folder: Path) -> None:
     trash = folder.with_name(_hidden_name(_TRASH_PREFIX, folder.name.removeprefix(OLD_PREFIX)))
     try:
         folder.replace(trash)
+        _sync(folder.parent)  # else a power cut may bring the name back without some of its files
         shutil.rmtree(trash)
     except OSError as error:
         logger.warning("%s could not be removed (%s). Remove it by hand.", folder, error)
+
+
+def move_folders(folders: Sequence[Path], target: Path) -> None:
+    """Move `folders`, all of one parent, into the folder `target`, which is made; each is in one place at any time.
+
+    Raises:
+        OSError: one cannot be moved; those before it are.
+    """
+    _make_folder(target)
+    for folder in folders:
+        folder.replace(target / folder.name)
+    _sync(target)
+    for parent in {folder.parent for folder in folders}:
+        _sync(parent)
 
 
 def remove_stale(path: Path) -> None:
@@ -100,7 +116,7 @@ def _is_stale(path: Path) -> bool:
     if host != _HOST:
         return False
     if process_id == os.getpid():
-        return token != _TOKEN
+        return token != _TOKEN or path.name.startswith(_TRASH_PREFIX)  # a removal of our own that failed
     return not _is_process_alive(process_id)
 
 

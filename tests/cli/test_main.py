@@ -55,7 +55,7 @@ def test_version(pixel_llm):
     ("words", "hint"),
     [
         (["trian", "pictures"], "Did you mean 'train'?"),
-        (["zzz"], "caption, demo, evaluate, export, inspect, report, split, train"),
+        (["zzz"], "caption, checkpoints, demo, evaluate, export, inspect, report, split, train"),
         (["--verison"], "Did you mean '--version'?"),
         (["--epochs", "3"], "Options of a command follow it"),
     ],
@@ -184,6 +184,7 @@ def test_every_command_has_its_module_and_its_options():
         "caption",
         "evaluate",
         "report",
+        "checkpoints",
         "export",
         "demo",
     }

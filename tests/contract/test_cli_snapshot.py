@@ -30,6 +30,7 @@ def flags() -> dict[str, dict[str, object]]:
         "caption": options.parse_caption(["RUN", "PICTURE", *device]),
         "evaluate": options.parse_evaluate(["RUN", *device]),
         "report": options.parse_report(["RUN", *device]),
+        "checkpoints": options.parse_checkpoints(["RUN"]),
         "demo": options.parse_demo(device),
         "inspect": options.parse_inspect(["DATA"]),
         "export": options.parse_export(["RUN", "OUT"]),

@@ -23,7 +23,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from systems.pixel_llm.checkpoint_folder import TRAINING_STATE_FILE, latest_record, list_checkpoints
+from systems.pixel_llm.checkpoint_folder import TRAINING_STATE_FILE, list_checkpoints
+from systems.pixel_llm.checkpoint_ranking import latest_record
 from tests.kills.outcome import Outcome, read_outcome
 from tests.kills.training import Cell, train_cell
 

@@ -11,17 +11,15 @@ import pytest
 from systems.pixel_llm import checkpoint_folder
 from systems.pixel_llm.checkpoint_folder import (
     CheckpointRecord,
-    best_record,
     check_checkpoint_name,
     find_checkpoint,
-    latest_record,
     list_checkpoints,
-    rank_records,
     read_manifest,
     scan_checkpoints,
     verify_files,
     write_manifest,
 )
+from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, rank_records
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 
 

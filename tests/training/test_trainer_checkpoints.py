@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from systems.pixel_llm.checkpoint_folder import read_manifest
 from systems.pixel_llm.errors import TrainingError
+from systems.pixel_llm.inference import Captioner
 from systems.pixel_llm.models import PixelLLM
 from systems.pixel_llm.training import Trainer
 from systems.pixel_llm.training.events import CheckpointEvent, Event, StepEvent
@@ -279,3 +281,84 @@ def test_the_time_of_a_save_is_no_part_of_the_speed(tiny_trainer: MakeTrainer, m
     trainer.train(1)
     assert speeds[1:] == pytest.approx([4.0, 4.0]), "four pictures in the second that a step takes"
     assert trainer.state.elapsed_seconds > 3600
+
+
+# --- a folder that is used already ------------------------------------------------------------------------------------
+
+
+def test_a_run_that_begins_anew_moves_an_older_one_aside_at_its_first_save(
+    tiny_trainer: MakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = tiny_trainer()
+    older.train(2)
+    folder = older.checkpoint_manager.checkpoint_dir
+    before = {path.name: read_manifest(path) for path in folder.glob("epoch_*")}
+    trainer = tiny_trainer()
+    assert names(trainer) == ["epoch_1", "epoch_2"], "nothing moves before there is something to save"
+    trainer.train(1)
+    assert names(trainer) == ["epoch_1"]
+    (moved,) = (folder / "previous").iterdir()
+    assert {path.name: read_manifest(path) for path in moved.iterdir()} == before
+    assert moved.name == before["epoch_1"]["run"] != read_manifest(folder / "epoch_1")["run"]
+    assert str(moved) in caplog.text
+    assert len(trainer.train(3)["train_losses"]) == 3, "it goes on"
+    assert names(trainer) == ["epoch_1", "epoch_2", "epoch_3"]
+
+
+@pytest.mark.parametrize("how", ["resume", "resume_from", "load_latest"])
+def test_a_run_that_is_gone_on_with_stays_where_it_is(tiny_trainer: MakeTrainer, how: str) -> None:
+    tiny_trainer().train(1)
+    trainer = tiny_trainer()
+    folder = trainer.checkpoint_manager.checkpoint_dir
+    if how == "resume":
+        trainer.resume()
+        trainer.train(2)
+    elif how == "resume_from":
+        trainer.train(2, start_epoch=1, resume_from="epoch_1")
+    else:  # weights alone, by hand: training begins anew
+        trainer.checkpoint_manager.load_latest(trainer.model)
+        trainer.train(2)
+    assert names(trainer) == ["epoch_1", "epoch_2"]
+    assert (folder / "previous").exists() == (how == "load_latest")
+    runs = {read_manifest(folder / name)["run"] for name in names(trainer)}
+    assert len(runs) == 1
+
+
+def test_what_was_resumed_from_stays_through_a_restart(tiny_trainer: MakeTrainer) -> None:
+    tiny_trainer(max_checkpoints=5).train(3)
+    tiny_trainer(max_checkpoints=5).train(4, resume_from="epoch_1")
+    trainer = tiny_trainer(max_checkpoints=1, schedule="constant")
+    trainer.resume()
+    trainer.train(8)
+    assert {"epoch_1", "epoch_7", "epoch_8"} <= set(names(trainer))
+    assert read_manifest(trainer.checkpoint_manager.checkpoint_dir / "epoch_8")["gone_back_to"] == [1]
+
+
+# --- weights alone ----------------------------------------------------------------------------------------------------
+
+
+def test_the_best_keep_weights_alone_and_caption_with_the_average_and_may_be_resumed_from(
+    tiny_trainer: MakeTrainer, shapes_loader: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = tiny_trainer(
+        save_optimizer="latest", ema_decay=0.5, max_checkpoints=9, val_loader=shapes_loader(4, shuffle=False)
+    )
+    averages = []
+    trainer._recorder.callbacks.append(
+        lambda event: (
+            averages.append({name: each.clone() for name, each in trainer._averaging.average.tensors.items()})
+            if isinstance(event, CheckpointEvent)
+            else None
+        )
+    )
+    trainer.train(4)
+    records = trainer.checkpoint_manager.list()
+    assert [record.has_optimizer for record in records] == [False, False, True, True]
+    assert [record.step for record in records] == [3, 6, 9, 12]
+    captioner = Captioner.from_checkpoint(records[0].path, device="cpu", precision="fp32")
+    for name, parameter in captioner.model.named_parameters():
+        assert torch.equal(parameter, averages[0][name]), name
+    resumed = tiny_trainer(save_optimizer="latest", ema_decay=0.5, max_checkpoints=9)
+    resumed.train(2, resume_from="epoch_1")
+    assert "epoch_1 has weights alone" in caplog.text
+    assert resumed.state.step == 6

@@ -28,6 +28,7 @@ COMMANDS = {
     "caption": "caption pictures with a trained model",
     "evaluate": "score a trained model on captioned pictures, beside baselines and people",
     "report": "make the page of a run: curves, captions, what words looked at, scores, settings",
+    "checkpoints": "list what a run has saved, verify every byte of it, remove what need not be kept",
     "export": "write a trained model as a folder to give away, with a model card",
     "demo": "learn to caption drawn shapes, in minutes, with nothing but this package",
 }

@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 from systems.pixel_llm.cli.caption_options import CaptionOptions, default_generation
+from systems.pixel_llm.cli.checkpoints_options import CheckpointsOptions
 from systems.pixel_llm.cli.evaluate_options import EvaluateOptions
 from systems.pixel_llm.cli.flags import parsed
 from systems.pixel_llm.cli.report_options import ReportOptions
@@ -30,6 +31,7 @@ from systems.pixel_llm.training.options import TrainingOptions
 __all__ = [
     "DEFAULT_EPOCHS",
     "CaptionOptions",
+    "CheckpointsOptions",
     "DemoOptions",
     "EvaluateOptions",
     "ExportOptions",
@@ -39,6 +41,7 @@ __all__ = [
     "SplitOptions",
     "TrainCommand",
     "parse_caption",
+    "parse_checkpoints",
     "parse_demo",
     "parse_evaluate",
     "parse_export",
@@ -292,6 +295,11 @@ def parse_report(arguments: Sequence[str]) -> ReportOptions:
     return _parsed(ReportOptions, arguments)
 
 
+def parse_checkpoints(arguments: Sequence[str]) -> CheckpointsOptions:
+    """The command line of `checkpoints`; ends the process, status 2, where it is wrong, and after printing `--help`."""
+    return _parsed(CheckpointsOptions, arguments, config=(FlagCreatePairsOff,))
+
+
 def parse_export(arguments: Sequence[str]) -> ExportOptions:
     """The command line of `export`; ends the process, status 2, where it is wrong, and after printing `--help`."""
     return _parsed(ExportOptions, arguments, config=(FlagCreatePairsOff,))
@@ -310,6 +318,7 @@ PROGRAMS: dict[type, str] = {
     InspectOptions: "pixel-llm inspect",
     SplitOptions: "pixel-llm split",
     ReportOptions: "pixel-llm report",
+    CheckpointsOptions: "pixel-llm checkpoints",
     ExportOptions: "pixel-llm export",
     DemoOptions: "pixel-llm demo",
 }

@@ -73,6 +73,7 @@ SECTIONS = (
     Section(title="`split`", opening="Beside those of reading.", options=commands.SplitOptions),
     Section(title="`export`", opening="", options=commands.ExportOptions),
     Section(title="`report`", opening="", options=commands.ReportOptions),
+    Section(title="`checkpoints`", opening="", options=commands.CheckpointsOptions),
     Section(title="`demo`", opening="", options=commands.DemoOptions),
 )
 

@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 
 from systems.pixel_llm import checkpoint_folder
-from systems.pixel_llm.checkpoint_folder import CheckpointRecord, list_checkpoints, rank_records, verify_files
+from systems.pixel_llm.checkpoint_folder import CheckpointRecord, list_checkpoints, verify_files
+from systems.pixel_llm.checkpoint_ranking import rank_records
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models.pretrained import CONFIG_FILE
 

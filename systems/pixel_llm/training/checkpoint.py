@@ -1,9 +1,10 @@
 """`CheckpointManager`: a directory of checkpoints that survives kills, full disks and damaged files.
 
-`save` writes one folder durably (`durable.py`) and then prunes; `load`, `load_best` and `load_latest` verify every
-byte, check everything against model and optimizer, and only then change them. What there is, which is best and which
-is latest is read from the disk each time (`checkpoint_folder.py`), so folders may be copied or deleted by hand between.
-What stands in the files is the business of `checkpoint_contents.py`; `docs/checkpoint_format.md` describes it.
+`save` writes one folder durably (`durable.py`) and then prunes by what `checkpoint_retention.py` says; `load`,
+`load_best` and `load_latest` verify every byte, check everything against model and optimizer, and only then change
+them. What there is, which is best and which is latest is read from the disk each time (`checkpoint_folder.py`), so
+folders may be copied or deleted by hand between. What stands in the files is the business of `checkpoint_contents.py`;
+`docs/checkpoint_format.md` describes it.
 """
 
 import logging
@@ -22,17 +23,17 @@ from systems.pixel_llm.checkpoint_folder import (
     OPTIMIZER_FILE,
     CheckpointRecord,
     MetricMode,
-    best_record,
     check_checkpoint_name,
     find_checkpoint,
     is_unreadable,
-    latest_record,
     list_checkpoints,
-    rank_records,
     read_manifest,
     scan_checkpoints,
     write_manifest,
 )
+from systems.pixel_llm.checkpoint_lineage import Lineage
+from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, rank_records
+from systems.pixel_llm.checkpoint_retention import newest_of_run, prune, reasons_to_keep
 from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
 from systems.pixel_llm.folder_reader import FolderReader
 from systems.pixel_llm.folder_writer import folder_writer
@@ -49,14 +50,13 @@ from systems.pixel_llm.training.checkpoint_contents import (
     write_training_state,
 )
 from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.training.optimizer_states import drop_optimizer_states
+from systems.pixel_llm.training.previous_runs import set_aside
 from systems.pixel_llm.weights_file import warn_of_left
-from systems.pixel_llm.whole_folder import discard_folder
 
 __all__ = ["CheckpointManager"]
 
 logger = logging.getLogger(__name__)
-
-_NUM_NEWEST_KEPT = 2  # should the newest turn out damaged, there is one before it
 
 _SMALL_BYTES = 32 << 20
 """Files up to this size are read into memory as they are compared, whatever they hold."""
@@ -67,23 +67,41 @@ Records = list[CheckpointRecord]
 class CheckpointManager:
     """Saves, finds, loads and prunes checkpoints of any `nn.Module`, one folder each in `checkpoint_dir`.
 
+    A manager begins a run of its own, unless it loads a checkpoint before it saves one: then it goes on with the run of
+    that one. It prunes checkpoints of its run only.
+
     Args:
         checkpoint_dir: the directory; made at the first save.
-        max_checkpoints: how many of the best to keep; where fewer have a metric, the newest fill the places. Besides
-            them the newest two, those saved with `keep=True` and those given to `protect` are never pruned.
+        max_checkpoints: how many of the run's best to keep; where fewer have a metric, the newest fill the places.
+            Besides them the newest two, those saved with `keep=True`, copies made by hand, those that the run was
+            resumed from and those given to `protect` are never pruned.
         metric_mode: "min" where a lower metric is better, "max" where a higher one is.
+        save_optimizer: "all", or "latest": only the newest two, those saved with `keep=True` and those resumed from
+            keep the state of the optimizer, which is two thirds of a checkpoint.
 
     Raises:
         ConfigError: a setting is out of range.
     """
 
-    def __init__(self, checkpoint_dir: str | Path, max_checkpoints: int = 3, metric_mode: str = "min") -> None:
+    def __init__(
+        self,
+        checkpoint_dir: str | Path,
+        max_checkpoints: int = 3,
+        metric_mode: str = "min",
+        *,
+        save_optimizer: str = "all",
+    ) -> None:
         if max_checkpoints < 1:
             raise ConfigError(f"max_checkpoints must be at least 1, not {max_checkpoints}.")
+        if save_optimizer not in ("all", "latest"):
+            raise ConfigError(f"save_optimizer must be 'all' or 'latest', not {save_optimizer!r}.")
         rank_records([], metric_mode)
         self.checkpoint_dir = Path(checkpoint_dir)
         self.max_checkpoints = max_checkpoints
         self.metric_mode: MetricMode = "max" if metric_mode == "max" else "min"
+        self.save_optimizer = save_optimizer
+        self._lineage: Lineage | None = None
+        self._last_sequence = 0
         self._protected: set[str] = set()
 
     # --- saving -------------------------------------------------------------------------------------------------------
@@ -97,6 +115,7 @@ class CheckpointManager:
         metric: float | Tensor | None = None,
         *,
         metric_name: str | None = None,
+        step: int | None = None,
         keep: bool = False,
         training_state: dict[str, Any] | None = None,
         average: Mapping[str, Tensor] | None = None,
@@ -112,6 +131,7 @@ class CheckpointManager:
             epoch: completed epochs.
             metric: what best is judged by; a number that is not finite counts as none.
             metric_name: what that number is; best is looked for among those of the same name as the newest.
+            step: optimizer steps taken, for whoever lists checkpoints.
             keep: never prune this one.
             training_state: what else a resume needs: dicts, lists, tuples, numbers, strings.
             average: averaged weights by the names of the parameters, which will caption in place of the weights.
@@ -131,7 +151,7 @@ class CheckpointManager:
         try:
             clear_leftovers(folder)
             check_free_space(folder, num_bytes_of(model, optimizer, average))
-            sequence = scan_checkpoints(folder).last_sequence + 1
+            lineage, sequence = self._lineage or Lineage.new(), self._next_sequence()
             with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
                 write_model(model, writer)
                 if average is not None:
@@ -139,7 +159,8 @@ class CheckpointManager:
                 write_training_state(writer, model, optimizer, training_state=training_state)
                 write_manifest(
                     working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
-                    metric_name=metric_name, metric_mode=self.metric_mode, digests=writer.digests,
+                    metric_name=metric_name, metric_mode=self.metric_mode, step=step, lineage=lineage,
+                    digests=writer.digests,
                 )  # fmt: skip
         except (OSError, SafetensorError, CheckpointError) as error:
             if isinstance(error, CheckpointError) and not is_unreadable(error):
@@ -148,25 +169,72 @@ class CheckpointManager:
                 f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
                 "room or make the folder writable, and save again."
             ) from error
+        self._lineage, self._last_sequence = lineage, sequence
         try:
-            self._prune()
+            self._prune(lineage)
         except (CheckpointError, OSError) as error:  # it is saved: no reason to say otherwise
             logger.warning("No older checkpoint was removed this time: %s", error)
         return folder / checkpoint_name
 
     def protect(self, checkpoint_name: str) -> None:
-        """Never prune this checkpoint while this manager lives: the one a run was resumed from."""
+        """Never prune this checkpoint while this manager lives."""
         self._protected.add(checkpoint_name)
 
-    def _prune(self) -> None:
+    def begin_run(self) -> None:
+        """Begin a run of its own: checkpoints that are there are moved to `previous/<their run>/`, and none is removed.
+
+        Raises:
+            NotSavedError: they cannot be moved.
+        """
+        try:
+            clear_leftovers(self.checkpoint_dir)
+            set_aside(self.checkpoint_dir)
+        except OSError as error:
+            raise NotSavedError(
+                f"The checkpoints of an earlier run in {self.checkpoint_dir} could not be moved aside ({error}). Move "
+                "them away, or choose another folder."
+            ) from error
+        self._lineage = Lineage.new()
+
+    def continue_run(self, checkpoint_name: str) -> None:
+        """Go on with the run of this checkpoint, which is resumed from and so not pruned.
+
+        The checkpoints that follow say so in their manifests, so that another process keeps it too. Kept are the one
+        resumed from last, and each that the run was resumed from while it had newer ones.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, or its manifest is damaged.
+        """
+        path = find_checkpoint(self.checkpoint_dir, checkpoint_name)
+        record = CheckpointRecord.of(checkpoint_name, path, read_manifest(path))
+        newest = self._newest_of(record)
+        self._lineage = newest.lineage.resumed(record.sequence, newest=newest.sequence)
+        self._protected.add(checkpoint_name)
+
+    def _adopt(self, record: CheckpointRecord) -> None:
+        """Who loads before the first save goes on with the run of what is loaded."""
+        if self._lineage is None:
+            self._lineage = self._newest_of(record).lineage
+
+    def _newest_of(self, record: CheckpointRecord) -> CheckpointRecord:
+        """The newest one of the record's run."""
+        records = (record, *scan_checkpoints(self.checkpoint_dir).records)
+        return newest_of_run(records, record.lineage.run) or record
+
+    def _next_sequence(self) -> int:
+        """Higher than any number that is there, or that was used or is named by this run."""
+        named = 0 if self._lineage is None else self._lineage.last_sequence
+        return max(scan_checkpoints(self.checkpoint_dir).last_sequence, self._last_sequence, named) + 1
+
+    def _prune(self, lineage: Lineage) -> None:
         records = scan_checkpoints(self.checkpoint_dir).records
-        ranked = rank_records(records, self.metric_mode)
-        ranked += [record for record in reversed(records) if record not in ranked]
-        kept = self._protected | {record.name for record in records if record.keep}
-        kept |= {record.name for record in (*ranked[: self.max_checkpoints], *records[-_NUM_NEWEST_KEPT:])}
-        for record in records:
-            if record.name not in kept:
-                discard_folder(record.path)
+        reasons = reasons_to_keep(
+            records, lineage,
+            max_checkpoints=self.max_checkpoints, metric_mode=self.metric_mode, protected=self._protected,
+        )  # fmt: skip
+        prune(records, reasons)
+        if self.save_optimizer == "latest":
+            drop_optimizer_states(records, reasons)
 
     # --- loading ------------------------------------------------------------------------------------------------------
 
@@ -206,11 +274,7 @@ class CheckpointManager:
             reader = self._verified(path, manifest, model, optimizer)
         except CheckpointError as error:
             raise CheckpointError(f"{error} load_latest() takes the newest good one.") from error
-        record = CheckpointRecord(
-            name=checkpoint_name, path=path, epoch=manifest["epoch"], metric=manifest["metric"],
-            sequence=manifest["sequence"], keep=manifest["keep"],
-            metric_name=manifest.get("metric_name"), metric_mode=manifest.get("metric_mode", "min"),
-        )  # fmt: skip
+        record = CheckpointRecord.of(checkpoint_name, path, manifest)
         return self._apply(record, reader, model, optimizer, device, strict=strict, skipped=[])
 
     def load_best(
@@ -328,6 +392,7 @@ class CheckpointManager:
         if why_not is not None:
             left[OPTIMIZER_FILE] = why_not
         warn_of_left(left, record.path)
+        self._adopt(record)
         return {
             "name": record.name,
             "path": record.path,

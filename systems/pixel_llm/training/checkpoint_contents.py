@@ -10,6 +10,7 @@ where groups have names, the state follows them to other positions (`group_layou
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,6 +33,8 @@ __all__ = [
     "FolderModel", "num_bytes_of", "prepare_model", "prepare_optimizer", "read_average", "read_training_state",
     "unwrapped", "write_average", "write_model", "write_training_state",
 ]  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 Left = dict[str, str]
 """Name of what a partial loading has left -> why."""
@@ -282,7 +285,7 @@ def prepare_optimizer(
     Args:
         optimizer: over parameters of `model`; its implementation options (fused, foreach) stay as they are.
         model: unwrapped.
-        reader: of the checkpoint.
+        reader: of the checkpoint. Where its optimizer has no state left, the live one begins afresh, with a warning.
         saved: what `read_training_state` tells of the optimizer.
 
     Raises:
@@ -293,7 +296,8 @@ def prepare_optimizer(
             f"{reader.folder} was saved without an optimizer. Pass optimizer=None to load the weights alone."
         )
     path = reader.folder / OPTIMIZER_FILE
-    tensors = read_weights(reader, OPTIMIZER_FILE, device=None)
+    has_state = reader.holds(OPTIMIZER_FILE)
+    tensors = read_weights(reader, OPTIMIZER_FILE, device=None) if has_state else {}
     try:
         state, found = laid_out_anew(
             decode_state(saved["state"], tensors), saved["parameters"],
@@ -308,6 +312,11 @@ def prepare_optimizer(
             f"{path} does not fit: {problem}. Build model and optimizer as they were saved, or pass optimizer=None "
             "to load the weights alone."
         )
+    if not has_state:
+        logger.warning(
+            "%s has weights alone (save_optimizer='latest'): the optimizer begins afresh, with its learning rates but "
+            "without momentum.", reader.folder,
+        )  # fmt: skip
     return lambda: _load_optimizer(optimizer, state, path)
 
 

@@ -102,6 +102,9 @@ class TrainingOptions:
     """Save after every so many steps too, not only with validations; left out: never."""
     max_checkpoints: Count = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
+    save_optimizer: Literal["all", "latest"] = "all"
+    """Checkpoints that hold the state of the optimizer, which is twice the size of the weights: all, or the latest two,
+    those resumed from and those saved by name. From the others a resume begins with a fresh optimizer."""
     log_to: Annotated[str | None, Accepts(form=FORM_OF_LOGS)] = None
     """Show the run in tensorboard (event files in tensorboard/ of the run folder), wandb (Weights & Biases), or both,
     with a comma between, beside metrics.jsonl. Each needs an extra: pip install 'pixel-llm[tensorboard]'."""

@@ -71,6 +71,7 @@ class RunCheckpoints:
         self._saved_place = self._place
         self._has_saved = False
         self._retry_time: float | None = None
+        self._is_begun = False
 
     @property
     def is_saved(self) -> bool:
@@ -155,7 +156,8 @@ class RunCheckpoints:
             info = self.manager.load_latest(model=self._model, optimizer=self._optimizer, device=device)
         else:
             info = self.manager.load(name, model=self._model, optimizer=self._optimizer, device=device)
-        self.manager.protect(info["name"])
+        self.manager.continue_run(info["name"])
+        self._is_begun = True
         saved = info["training_state"]
         self._scheduler.resume(saved)
         if saved is None:  # saved by hand: its epoch number is all there is
@@ -188,6 +190,9 @@ class RunCheckpoints:
         ):
             if not _are_finite(tensors):
                 raise recorder.divergence(f"{what} became infinite or NaN")
+        if not self._is_begun:  # not resumed: checkpoints that are there are of an earlier run
+            self.manager.begin_run()
+            self._is_begun = True
         path = self.manager.save(
             checkpoint_name=name,
             model=self._model,
@@ -195,6 +200,7 @@ class RunCheckpoints:
             epoch=recorder.state.epoch,
             metric=metric,
             metric_name=self._judging.metric_name,
+            step=recorder.state.step,
             keep=keep,
             training_state={
                 "state": recorder.state.to_dict(),

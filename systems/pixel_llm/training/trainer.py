@@ -81,7 +81,8 @@ class Trainer:
         loss_fn: called as `loss_fn(predictions [N, V], targets [N])` with the supervised positions only, in fp32; taken
             to be a mean over them. A module is in eval mode while validating. Left out: `CaptionLoss`.
         device: where to train. Left out: the model's device, or the GPU where there is one and the model is on the CPU.
-        checkpoint_dir: where checkpoints go, one folder each.
+        checkpoint_dir: where checkpoints go, one folder each. Where it holds those of an earlier run, and this Trainer
+            resumes none, its first save moves them to `previous/` in it; nothing is removed.
         checkpoint_interval: save every so many epochs. (A run bounded by steps or minutes saves at each validation.)
         log_interval: report every so many steps.
         metrics_file: the log of measurements, one JSON object a line; `checkpoint_dir/metrics.jsonl` if left out.
@@ -187,8 +188,9 @@ class Trainer:
             is_stopped=self._is_stopped, seed=self.options.seed, beside=train_loader, panel=panel,
         )  # fmt: skip
         manager = CheckpointManager(
-            checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode
-        )
+            checkpoint_dir, max_checkpoints=self.options.max_checkpoints, metric_mode=self.judging.metric_mode,
+            save_optimizer=self.options.save_optimizer,
+        )  # fmt: skip
         self._checkpoints = RunCheckpoints(
             manager, self.model, self.optimizer,
             recorder=self._recorder, averaging=self._averaging, scheduler=self._scheduler,
