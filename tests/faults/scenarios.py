@@ -17,6 +17,7 @@ from torch import nn
 
 from systems.pixel_llm import whole_folder
 from systems.pixel_llm.checkpoint_folder import scan_checkpoints
+from systems.pixel_llm.checkpoint_lineage import Lineage
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 
 __all__ = [
@@ -54,8 +55,10 @@ def _model(epoch: int, width: int) -> nn.Module:
 
 
 def manager_of(folder: Path) -> CheckpointManager:
-    """The one that all scenarios use: it keeps the best one, and the newest two."""
-    return CheckpointManager(folder, max_checkpoints=1)
+    """The one that all scenarios use: it keeps the best one and the newest two, of one run whatever the process."""
+    manager = CheckpointManager(folder, max_checkpoints=1)
+    manager._lineage = Lineage(run="walked")
+    return manager
 
 
 def save_numbers(folder: Path, name: str, epoch: int, metric: float | None = None, *, width: int = _WIDTH) -> None:

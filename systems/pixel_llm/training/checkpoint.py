@@ -222,7 +222,7 @@ class CheckpointManager:
         """Begin a run of its own: checkpoints that are there are moved to `previous/<their run>/`, and none is removed.
 
         Raises:
-            CheckpointError: they cannot be moved.
+            NotSavedError: they cannot be moved.
         """
         set_aside(self.checkpoint_dir)
         self._own_run.begin()

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from systems.pixel_llm.checkpoint_folder import checkpoint_folders, is_checkpoint_folder, read_manifest
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.errors import NotSavedError
 from systems.pixel_llm.training.durable import clear_leftovers
 from systems.pixel_llm.whole_folder import move_folders
 
@@ -28,13 +28,13 @@ def set_aside(checkpoint_dir: Path) -> None:
     the rest.
 
     Raises:
-        CheckpointError: `checkpoint_dir` cannot be read, or a folder cannot be made or moved.
+        NotSavedError: `checkpoint_dir` cannot be read, or a folder cannot be made or moved.
     """
     try:
         clear_leftovers(checkpoint_dir)
         _set_aside(checkpoint_dir)
     except OSError as error:
-        raise CheckpointError(
+        raise NotSavedError(
             f"The checkpoints of an earlier run in {checkpoint_dir} could not be moved aside ({error}). Move them "
             "away, or choose another folder."
         ) from error
