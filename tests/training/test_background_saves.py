@@ -66,6 +66,7 @@ def test_training_goes_on_meanwhile_and_what_is_saved_is_what_was(
     expected = {name: each.clone() for name, each in trainer.model.state_dict().items()}
 
     gate.is_open.clear()
+    gate.reached.clear()
     other = tiny_trainer("other", checkpoint_async=True, callbacks=[callback], **SETTINGS)
     other.train(1)
     assert steps_meanwhile == [3], "a step was taken while the save of step 2 was held"

@@ -251,7 +251,7 @@ def test_where_the_new_one_cannot_be_read_now_both_stay(tmp_path, monkeypatch, c
     new, read = save(tmp_path, "a", b"new", sequence=2), Path.open
 
     def fail(path, *args, **kwargs):
-        if path == new / "model.safetensors":
+        if path == new / "weights.bin":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read(path, *args, **kwargs)
 

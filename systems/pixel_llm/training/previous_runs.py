@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from systems.pixel_llm.checkpoint_folder import checkpoint_folders, is_checkpoint_folder, read_manifest
-from systems.pixel_llm.errors import NotSavedError
+from systems.pixel_llm.errors import CheckpointError, NotSavedError
 from systems.pixel_llm.training.durable import clear_leftovers
 from systems.pixel_llm.whole_folder import move_folders
 

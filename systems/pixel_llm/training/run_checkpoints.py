@@ -207,7 +207,7 @@ class RunCheckpoints:
     def _save(self, name: str, *, metric: float | None, keep: bool) -> Path:
         """Save, and wait for it."""
         self._make_ready()
-        path = self.manager.save(name, **self._contents(), metric=metric, keep=keep)
+        path = self.manager.save(checkpoint_name=name, **self._contents(), metric=metric, keep=keep)
         self._note_saved(path)
         return path
 
