@@ -189,7 +189,9 @@ class CheckpointManager:
         try:
             clear_leftovers(self.checkpoint_dir)
             set_aside(self.checkpoint_dir)
-        except OSError as error:
+        except (OSError, CheckpointError) as error:
+            if isinstance(error, CheckpointError) and not is_unreadable(error):
+                raise
             raise NotSavedError(
                 f"The checkpoints of an earlier run in {self.checkpoint_dir} could not be moved aside ({error}). Move "
                 "them away, or choose another folder."
