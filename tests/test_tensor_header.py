@@ -167,7 +167,7 @@ def mutated(generator, seeds):
         elif kind == 1:
             content[place] = generator.choice(b'0123456789{}[]",:- FIUB\\')
         elif kind == 2:
-            del content[generator.randrange(len(content)) :]
+            del content[generator.randrange(8, max(len(content), 9)) :]
         elif kind == 3:
             content += bytes(generator.randrange(9))
         elif kind == 4:

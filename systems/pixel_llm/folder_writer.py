@@ -9,16 +9,34 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from systems.pixel_llm.block_digests import BLOCK_BYTES, block_threads, write_block
 
-__all__ = ["FileDigest", "FileWriter", "FolderWriter", "folder_writer"]
+__all__ = ["FileDigest", "FileSink", "FileWriter", "FolderSink", "FolderWriter", "folder_writer"]
 
 _MAX_PENDING = 4
 """Blocks of one file that are under way at once."""
+
+
+class FileSink(Protocol):
+    """A file that grows at its end."""
+
+    def append(self, content: memoryview) -> None:
+        """Append bytes, which must stay as they are until the file is complete."""
+
+
+class FolderSink(Protocol):
+    """Where files go: a `FolderWriter`, or memory (`folder_snapshot.py`)."""
+
+    def file(self, name: str) -> AbstractContextManager[FileSink]:
+        """A file, complete when the block ends."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """A file with this content."""
 
 
 @dataclass(frozen=True)

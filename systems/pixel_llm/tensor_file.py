@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from systems.pixel_llm.errors import CheckpointError
-from systems.pixel_llm.folder_writer import FileWriter
+from systems.pixel_llm.folder_writer import FileSink
 from systems.pixel_llm.plain_files import open_plain
 
 __all__ = [
@@ -60,7 +60,7 @@ class TensorSource:
         return prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
-def write_tensors(file: FileWriter, tensors: Sequence[TensorSource], *, metadata: Mapping[str, str]) -> None:
+def write_tensors(file: FileSink, tensors: Sequence[TensorSource], *, metadata: Mapping[str, str]) -> None:
     """Write `tensors` into `file`, in the order in which readers expect them: widest dtype first, then by name.
 
     Raises:

@@ -23,7 +23,7 @@ LAYERS = {
     **dict.fromkeys(
         ["tokenizer", "preprocessing", "checkpoint_folder", "global_generators", "whole_folder", "free_space"], 1
     ),
-    **dict.fromkeys(["block_digests", "folder_writer", "tensor_file", "tensor_bytes"], 1),
+    **dict.fromkeys(["block_digests", "folder_writer", "folder_snapshot", "tensor_file", "tensor_bytes"], 1),
     **dict.fromkeys(["checkpoint_lineage", "checkpoint_ranking", "checkpoint_retention"], 1),
     **dict.fromkeys(["plain_files", "verified_files", "folder_reader", "tensor_fit", "weights_file"], 1),
     **dict.fromkeys(["data", "models"], 2),
@@ -37,12 +37,20 @@ FIRST_SIBLING_LAYER = 2
 WITHOUT_TORCH = [
     *["__init__.py", "errors.py", "seeding.py", "lazy.py", "preprocessing.py", "checkpoint_folder.py", "tokenizer.py"],
     *["checkpoint_lineage.py", "checkpoint_ranking.py", "checkpoint_retention.py"],
-    *["settings.py", "whole_folder.py", "free_space.py", "block_digests.py", "folder_writer.py", "tensor_file.py"],
+    *[
+        "settings.py",
+        "whole_folder.py",
+        "free_space.py",
+        "block_digests.py",
+        "folder_writer.py",
+        "tensor_file.py",
+        "folder_snapshot.py",
+    ],
     *["plain_files.py", "verified_files.py", "folder_reader.py", "tensor_fit.py"],
     *["data/__init__.py", "data/options.py", "models/__init__.py", "models/config.py", "inference/__init__.py"],
     "models/generation_options.py",
     *["training/__init__.py", "training/options.py", "training/metrics_log.py"],
-    *["training/durable.py", "training/optimizer_states.py", "training/previous_runs.py"],
+    *["training/durable.py", "training/optimizer_states.py", "training/own_run.py", "training/previous_runs.py"],
     *["training/schedule.py", "training/part_lists.py"],
     *[f"evaluation/{name}.py" for name in ("words", "ngrams", "bleu", "rouge", "cider", "diversity", "score")],
     *[f"evaluation/{name}.py" for name in ("result", "evaluation_files", "consensus", "human_line")],

@@ -50,6 +50,7 @@ BAD = {
     "max_steps": ("0", 0, "a whole number at least 1"),
     "max_minutes": ("nan", math.nan, "a finite number above 0"),
     "metric": ("bleu", "bleu", ("auto", "val_loss", "cider_d")),
+    "checkpoint_async": ("maybe", "maybe", "True"),
     "save_optimizer": ("best", "best", ("all", "latest")),
     "score_every": ("-1", -1, "a whole number at least 0"),
     "save_every_steps": ("0", 0, "a whole number at least 1"),

@@ -14,10 +14,9 @@ from systems.pixel_llm.checkpoint_folder import (
     MODEL_FILE,
     OPTIMIZER_FILE,
     TRAINING_STATE_FILE,
-    best_record,
-    latest_record,
     list_checkpoints,
 )
+from systems.pixel_llm.checkpoint_ranking import best_record, latest_record
 from systems.pixel_llm.training.metrics_log import read_metrics
 
 TIMES = ("elapsed_seconds", "pause_seconds", "total_pause_seconds")

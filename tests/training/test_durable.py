@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from systems.pixel_llm import block_digests, whole_folder
+from systems.pixel_llm import whole_folder
 from systems.pixel_llm.checkpoint_folder import list_checkpoints, read_manifest, verify_files, write_manifest
 from systems.pixel_llm.errors import CheckpointError
 from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
@@ -248,12 +248,14 @@ def test_an_old_one_comes_back_where_the_new_one_is_missing_or_damaged(tmp_path,
 def test_where_the_new_one_cannot_be_read_now_both_stay(tmp_path, monkeypatch, caplog):
     """A read that fails says nothing of the bytes: the new one may be the only one that was acknowledged."""
     save(tmp_path, "a", b"old").rename(tmp_path / ".old-a")
-    new = save(tmp_path, "a", b"new", sequence=2)
+    new, read = save(tmp_path, "a", b"new", sequence=2), Path.open
 
-    def fail(path, offset):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    def fail(path, *args, **kwargs):
+        if path == new / "weights.bin":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path, *args, **kwargs)
 
-    monkeypatch.setattr(block_digests, "_digest_at", fail)
+    monkeypatch.setattr(Path, "open", fail)
     clear_leftovers(tmp_path)
     assert names_in(tmp_path) == [".old-a", "a"]
     assert "Input/output error" in caplog.text

@@ -176,7 +176,7 @@ def test_a_first_save_that_fails_for_another_reason_than_room_ends_the_run(
 ) -> None:
     trainer = tiny_trainer(metrics_file=tmp_path / "metrics.jsonl")
     trainer.checkpoint_manager.checkpoint_dir = pathlib.Path(__file__)  # a file, no folder
-    with pytest.raises(NotSavedError, match=r"could not be moved aside .*Not a directory"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         trainer.train(5)
     assert trainer.state.epoch == 1
 

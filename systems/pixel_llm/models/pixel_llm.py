@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.folder_reader import FolderReader, open_folder
-from systems.pixel_llm.folder_writer import FolderWriter
+from systems.pixel_llm.folder_writer import FolderSink
 from systems.pixel_llm.models import pretrained
 from systems.pixel_llm.models.block_runs import compiled_run, run_block
 from systems.pixel_llm.models.config import PixelLLMConfig
@@ -321,7 +321,7 @@ class PixelLLM(nn.Module):
         """
         pretrained.save(self, Path(folder), dtype=dtype)
 
-    def write_files(self, writer: FolderWriter) -> None:
+    def write_files(self, writer: FolderSink) -> None:
         """Write the same files through `writer`, which knows their digests afterwards."""
         pretrained.write_files(self, writer)
 

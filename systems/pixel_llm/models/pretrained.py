@@ -11,7 +11,7 @@ import torch
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.folder_reader import FolderReader, open_folder
-from systems.pixel_llm.folder_writer import FolderWriter, folder_writer
+from systems.pixel_llm.folder_writer import FolderSink, folder_writer
 from systems.pixel_llm.models.config import PixelLLMConfig
 from systems.pixel_llm.preprocessing import PREPROCESSING_FILE, Preprocessing
 from systems.pixel_llm.tensor_bytes import sources_of
@@ -48,7 +48,7 @@ def save(model: "PixelLLM", folder: Path, *, dtype: torch.dtype | None = None) -
         write_files(model, writer, dtype=dtype)
 
 
-def write_files(model: "PixelLLM", writer: FolderWriter, *, dtype: torch.dtype | None = None) -> None:
+def write_files(model: "PixelLLM", writer: FolderSink, *, dtype: torch.dtype | None = None) -> None:
     """Write the model's four files; the weights as `dtype`, if one is given."""
     settings = {"model_type": MODEL_TYPE, **model.config.to_dict()}
     writer.write(CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())

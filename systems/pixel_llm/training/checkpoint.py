@@ -9,7 +9,9 @@ folders may be copied or deleted by hand between. What stands in the files is th
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,11 @@ from systems.pixel_llm.checkpoint_folder import (
 )
 from systems.pixel_llm.checkpoint_lineage import Lineage
 from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, rank_records
-from systems.pixel_llm.checkpoint_retention import newest_of_run, prune, reasons_to_keep
+from systems.pixel_llm.checkpoint_retention import prune, reasons_to_keep
 from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
 from systems.pixel_llm.folder_reader import FolderReader
-from systems.pixel_llm.folder_writer import folder_writer
+from systems.pixel_llm.folder_snapshot import FolderSnapshot
+from systems.pixel_llm.folder_writer import FolderSink, FolderWriter, folder_writer
 from systems.pixel_llm.free_space import check_free_space
 from systems.pixel_llm.training.checkpoint_contents import (
     num_bytes_of,
@@ -50,7 +53,9 @@ from systems.pixel_llm.training.checkpoint_contents import (
     write_training_state,
 )
 from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
+from systems.pixel_llm.training.model_place import usable_device
 from systems.pixel_llm.training.optimizer_states import drop_optimizer_states
+from systems.pixel_llm.training.own_run import OwnRun
 from systems.pixel_llm.training.previous_runs import set_aside
 from systems.pixel_llm.weights_file import warn_of_left
 
@@ -100,9 +105,7 @@ class CheckpointManager:
         self.max_checkpoints = max_checkpoints
         self.metric_mode: MetricMode = "max" if metric_mode == "max" else "min"
         self.save_optimizer = save_optimizer
-        self._lineage: Lineage | None = None
-        self._last_sequence = 0
-        self._protected: set[str] = set()
+        self._own_run = OwnRun()
 
     # --- saving -------------------------------------------------------------------------------------------------------
 
@@ -145,40 +148,75 @@ class CheckpointManager:
                 takes. Earlier checkpoints are as they were.
             CheckpointError: it holds what cannot be saved, or the folder of this name is no checkpoint.
         """
-        check_checkpoint_name(checkpoint_name)
-        metric = _finite_or_none(metric)
-        model, folder = unwrapped(model), self.checkpoint_dir
+        facts = _Facts(checkpoint_name, int(epoch), _finite_or_none(metric), metric_name, step, keep)
+        model = unwrapped(model)
+
+        def fill(writer: FolderSink) -> None:
+            _write_all(writer, model, optimizer, training_state=training_state, average=average)
+
+        return self._write(facts, fill, num_bytes=num_bytes_of(model, optimizer, average))
+
+    def take(
+        self,
+        snapshot: FolderSnapshot,
+        checkpoint_name: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        epoch: int = 0,
+        metric: float | Tensor | None = None,
+        *,
+        metric_name: str | None = None,
+        step: int | None = None,
+        keep: bool = False,
+        training_state: dict[str, Any] | None = None,
+        average: Mapping[str, Tensor] | None = None,
+    ) -> Callable[[], Path]:
+        """Copy into `snapshot` what `save` would write; the other arguments are those of `save`.
+
+        Returns:
+            The save itself, which another thread may call while model and optimizer go on changing, as often as it
+            takes; it raises what `save` does. Until then nothing else may be saved.
+
+        Raises:
+            ConfigError: the name or the metric cannot be used.
+            CheckpointError: it holds what cannot be saved.
+        """
+        facts = _Facts(checkpoint_name, int(epoch), _finite_or_none(metric), metric_name, step, keep)
+        with snapshot.taking():
+            _write_all(snapshot, unwrapped(model), optimizer, training_state=training_state, average=average)
+        return partial(self._write, facts, snapshot.write_to, num_bytes=snapshot.num_bytes)
+
+    def _write(self, facts: "_Facts", fill: Callable[[FolderWriter], None], *, num_bytes: int) -> Path:
+        """Make the folder durably, its files as `fill` writes them, and prune others."""
+        folder = self.checkpoint_dir
         try:
             clear_leftovers(folder)
-            check_free_space(folder, num_bytes_of(model, optimizer, average))
-            lineage, sequence = self._lineage or Lineage.new(), self._next_sequence()
-            with durable_folder(folder, checkpoint_name) as working, folder_writer(working) as writer:
-                write_model(model, writer)
-                if average is not None:
-                    write_average(average, writer)
-                write_training_state(writer, model, optimizer, training_state=training_state)
+            check_free_space(folder, num_bytes)
+            lineage, sequence = self._own_run.of_next_save(scan_checkpoints(folder))
+            with durable_folder(folder, facts.name) as working, folder_writer(working) as writer:
+                fill(writer)
                 write_manifest(
-                    working, checkpoint_name, sequence=sequence, epoch=int(epoch), metric=metric, keep=keep,
-                    metric_name=metric_name, metric_mode=self.metric_mode, step=step, lineage=lineage,
+                    working, facts.name, sequence=sequence, epoch=facts.epoch, metric=facts.metric, keep=facts.keep,
+                    metric_name=facts.metric_name, metric_mode=self.metric_mode, step=facts.step, lineage=lineage,
                     digests=writer.digests,
                 )  # fmt: skip
         except (OSError, SafetensorError, CheckpointError) as error:
             if isinstance(error, CheckpointError) and not is_unreadable(error):
                 raise
             raise NotSavedError(
-                f"{folder / checkpoint_name} could not be saved ({error}). Earlier checkpoints are untouched. Make "
-                "room or make the folder writable, and save again."
+                f"{folder / facts.name} could not be saved ({error}). Earlier checkpoints are untouched. Make room or "
+                "make the folder writable, and save again."
             ) from error
-        self._lineage, self._last_sequence = lineage, sequence
+        self._own_run.note_saved(lineage, sequence)
         try:
             self._prune(lineage)
         except (CheckpointError, OSError) as error:  # it is saved: no reason to say otherwise
             logger.warning("No older checkpoint was removed this time: %s", error)
-        return folder / checkpoint_name
+        return folder / facts.name
 
     def protect(self, checkpoint_name: str) -> None:
         """Never prune this checkpoint while this manager lives."""
-        self._protected.add(checkpoint_name)
+        self._own_run.protected.add(checkpoint_name)
 
     def begin_run(self) -> None:
         """Begin a run of its own: checkpoints that are there are moved to `previous/<their run>/`, and none is removed.
@@ -186,17 +224,8 @@ class CheckpointManager:
         Raises:
             NotSavedError: they cannot be moved.
         """
-        try:
-            clear_leftovers(self.checkpoint_dir)
-            set_aside(self.checkpoint_dir)
-        except (OSError, CheckpointError) as error:
-            if isinstance(error, CheckpointError) and not is_unreadable(error):
-                raise
-            raise NotSavedError(
-                f"The checkpoints of an earlier run in {self.checkpoint_dir} could not be moved aside ({error}). Move "
-                "them away, or choose another folder."
-            ) from error
-        self._lineage = Lineage.new()
+        set_aside(self.checkpoint_dir)
+        self._own_run.begin()
 
     def continue_run(self, checkpoint_name: str) -> None:
         """Go on with the run of this checkpoint, which is resumed from and so not pruned.
@@ -209,30 +238,13 @@ class CheckpointManager:
         """
         path = find_checkpoint(self.checkpoint_dir, checkpoint_name)
         record = CheckpointRecord.of(checkpoint_name, path, read_manifest(path))
-        newest = self._newest_of(record)
-        self._lineage = newest.lineage.resumed(record.sequence, newest=newest.sequence)
-        self._protected.add(checkpoint_name)
-
-    def _adopt(self, record: CheckpointRecord) -> None:
-        """Who loads before the first save goes on with the run of what is loaded."""
-        if self._lineage is None:
-            self._lineage = self._newest_of(record).lineage
-
-    def _newest_of(self, record: CheckpointRecord) -> CheckpointRecord:
-        """The newest one of the record's run."""
-        records = (record, *scan_checkpoints(self.checkpoint_dir).records)
-        return newest_of_run(records, record.lineage.run) or record
-
-    def _next_sequence(self) -> int:
-        """Higher than any number that is there, or that was used or is named by this run."""
-        named = 0 if self._lineage is None else self._lineage.last_sequence
-        return max(scan_checkpoints(self.checkpoint_dir).last_sequence, self._last_sequence, named) + 1
+        self._own_run.resume(record, scan_checkpoints(self.checkpoint_dir).records)
 
     def _prune(self, lineage: Lineage) -> None:
         records = scan_checkpoints(self.checkpoint_dir).records
         reasons = reasons_to_keep(
             records, lineage,
-            max_checkpoints=self.max_checkpoints, metric_mode=self.metric_mode, protected=self._protected,
+            max_checkpoints=self.max_checkpoints, metric_mode=self.metric_mode, protected=self._own_run.protected,
         )  # fmt: skip
         prune(records, reasons)
         if self.save_optimizer == "latest":
@@ -376,7 +388,7 @@ class CheckpointManager:
         model = unwrapped(model)
         training_state, saved_optimizer = read_training_state(reader)
         average = read_average(reader)
-        take_model = prepare_model(model, reader, _usable_device(device), strict=strict)
+        take_model = prepare_model(model, reader, usable_device(device), strict=strict)
         why_not: str | None = None
         take_optimizer = None
         if optimizer is not None:
@@ -394,7 +406,7 @@ class CheckpointManager:
         if why_not is not None:
             left[OPTIMIZER_FILE] = why_not
         warn_of_left(left, record.path)
-        self._adopt(record)
+        self._own_run.adopt(record, scan_checkpoints(self.checkpoint_dir).records)
         return {
             "name": record.name,
             "path": record.path,
@@ -422,6 +434,35 @@ class CheckpointManager:
         return list_checkpoints(self.checkpoint_dir)
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What the manifest of a checkpoint says of it."""
+
+    name: str
+    epoch: int
+    metric: float | None
+    metric_name: str | None
+    step: int | None
+    keep: bool
+
+    def __post_init__(self) -> None:
+        check_checkpoint_name(self.name)
+
+
+def _write_all(
+    writer: FolderSink,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    training_state: dict[str, Any] | None,
+    average: Mapping[str, Tensor] | None,
+) -> None:
+    write_model(model, writer)
+    if average is not None:
+        write_average(average, writer)
+    write_training_state(writer, model, optimizer, training_state=training_state)
+
+
 def _finite_or_none(metric: float | Tensor | None) -> float | None:
     if metric is None:
         return None
@@ -433,15 +474,3 @@ def _finite_or_none(metric: float | Tensor | None) -> float | None:
         logger.warning("The metric is %s: this checkpoint will never be the best.", value)
         return None
     return value
-
-
-def _usable_device(device: torch.device | str | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device={device!r} is no device of torch ({error}).") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={str(device)!r}, and torch finds no GPU here. Pass device='cpu' or leave it out.")
-    return device

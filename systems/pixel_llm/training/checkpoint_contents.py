@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from systems.pixel_llm.checkpoint_folder import AVERAGE_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_STATE_FILE
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.folder_reader import FolderReader
-from systems.pixel_llm.folder_writer import FolderWriter
+from systems.pixel_llm.folder_writer import FolderSink, FolderWriter
 from systems.pixel_llm.tensor_bytes import sources_of
 from systems.pixel_llm.tensor_file import TensorEntry, write_tensors
 from systems.pixel_llm.tensor_fit import misfits, told_misfits
@@ -66,7 +66,7 @@ class FolderModel(Protocol):
 class StreamedModel(FolderModel, Protocol):
     """One that can write and read the same files through a writer and a reader, which hash them on the way."""
 
-    def write_files(self, writer: FolderWriter) -> object:
+    def write_files(self, writer: FolderSink) -> object:
         """Write all files."""
 
     def read_files(self, reader: FolderReader, *, device: torch.device | None = None, strict: bool = True) -> Left:
@@ -92,20 +92,29 @@ def num_bytes_of(
     return _OTHER_BYTES + sum(value.nbytes for value in values if isinstance(value, Tensor))
 
 
+def can_be_taken(model: nn.Module) -> bool:
+    """Whether its files can be copied into memory, to be written in the background: not where it writes them itself."""
+    model = unwrapped(model)
+    return isinstance(model, StreamedModel) or not isinstance(model, FolderModel)
+
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_model(model: nn.Module, writer: FolderWriter) -> None:
+def write_model(model: nn.Module, writer: FolderSink) -> None:
     """Write the files of `model`, which is unwrapped.
 
     Raises:
-        CheckpointError: its state dict holds something else than dense tensors of a common dtype.
+        CheckpointError: its state dict holds something else than dense tensors of a common dtype, or it writes a
+            folder on the disk only, and `writer` is none.
         OSError, SafetensorError: the disk is full or failing.
     """
     if isinstance(model, StreamedModel):
         model.write_files(writer)
         return
     if isinstance(model, FolderModel):
+        if not isinstance(writer, FolderWriter):
+            raise CheckpointError(f"{type(model).__name__} has no write_files(): it cannot be saved in the background.")
         model.save_pretrained(writer.folder)
         return
     tensors: dict[str, Tensor] = {}
@@ -126,7 +135,7 @@ def write_model(model: nn.Module, writer: FolderWriter) -> None:
     _write_tensors(writer, MODEL_FILE, tensors, metadata={_ALIASES: json.dumps(aliases)} if aliases else {})
 
 
-def write_average(average: Mapping[str, Tensor], writer: FolderWriter) -> None:
+def write_average(average: Mapping[str, Tensor], writer: FolderSink) -> None:
     """Write averaged weights, by the names of the parameters.
 
     Raises:
@@ -136,7 +145,7 @@ def write_average(average: Mapping[str, Tensor], writer: FolderWriter) -> None:
 
 
 def write_training_state(
-    writer: FolderWriter,
+    writer: FolderSink,
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     *,
@@ -164,7 +173,7 @@ def write_training_state(
 
 
 def _write_tensors(
-    writer: FolderWriter, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]
+    writer: FolderSink, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]
 ) -> None:
     try:
         sources = sources_of(tensors)

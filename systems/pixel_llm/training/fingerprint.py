@@ -22,6 +22,7 @@ __all__ = ["RunFingerprint", "run_fingerprint", "told_differences"]
 # How long a run goes on, what it keeps and shows, and what gives the same result another way. The seed is told apart.
 _CHANGE_NOTHING_LEARNED = frozenset(
     {
+        "checkpoint_async", "save_optimizer",
         "deterministic", "early_stopping_min_delta", "early_stopping_patience", "gradient_checkpointing", "log_to",
         "max_bad_steps", "max_checkpoints", "max_minutes", "max_steps", "metric", "progress", "save_every_steps",
         "score_every", "seed",

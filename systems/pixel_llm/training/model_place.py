@@ -6,7 +6,7 @@ from torch import nn
 from systems.pixel_llm.errors import ConfigError
 from systems.pixel_llm.models import PixelLLM
 
-__all__ = ["captioner_in", "choose_device"]
+__all__ = ["captioner_in", "choose_device", "usable_device"]
 
 
 def captioner_in(model: nn.Module) -> PixelLLM:
@@ -35,3 +35,20 @@ def choose_device(device: torch.device | str | None, model: nn.Module) -> torch.
     if current.type == "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return current
+
+
+def usable_device(device: torch.device | str | None) -> torch.device | None:
+    """The device that is named; None for None.
+
+    Raises:
+        ConfigError: torch knows none of this name, or it is a GPU and none is found.
+    """
+    if device is None:
+        return None
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device!r} is no device of torch ({error}).") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={str(device)!r}, and torch finds no GPU here. Pass device='cpu' or leave it out.")
+    return device

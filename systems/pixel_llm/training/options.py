@@ -102,6 +102,9 @@ class TrainingOptions:
     """Save after every so many steps too, not only with validations; left out: never."""
     max_checkpoints: Count = 3
     """How many of the best checkpoints are kept; the newest two are kept as well."""
+    checkpoint_async: bool | None = None
+    """Save in the background: training waits for a copy in memory alone, not for the disk. Left out: where a save takes
+    more than a second. The last save of a run is waited for."""
     save_optimizer: Literal["all", "latest"] = "all"
     """Checkpoints that hold the state of the optimizer, which is twice the size of the weights: all, or the latest two,
     those resumed from and those saved by name. From the others a resume begins with a fresh optimizer."""

@@ -8,7 +8,8 @@ import logging
 from pathlib import Path
 
 from systems.pixel_llm.checkpoint_folder import checkpoint_folders, is_checkpoint_folder, read_manifest
-from systems.pixel_llm.errors import CheckpointError
+from systems.pixel_llm.errors import CheckpointError, NotSavedError
+from systems.pixel_llm.training.durable import clear_leftovers
 from systems.pixel_llm.whole_folder import move_folders
 
 __all__ = ["previous_runs", "set_aside"]
@@ -27,9 +28,19 @@ def set_aside(checkpoint_dir: Path) -> None:
     the rest.
 
     Raises:
-        OSError: a folder cannot be made or moved.
-        CheckpointError: `checkpoint_dir` cannot be read.
+        NotSavedError: `checkpoint_dir` cannot be read, or a folder cannot be made or moved.
     """
+    try:
+        clear_leftovers(checkpoint_dir)
+        _set_aside(checkpoint_dir)
+    except OSError as error:
+        raise NotSavedError(
+            f"The checkpoints of an earlier run in {checkpoint_dir} could not be moved aside ({error}). Move them "
+            "away, or choose another folder."
+        ) from error
+
+
+def _set_aside(checkpoint_dir: Path) -> None:
     runs: dict[str, list[tuple[int, Path]]] = {}
     for _, path in checkpoint_folders(checkpoint_dir):
         run, sequence = _run_of(path)

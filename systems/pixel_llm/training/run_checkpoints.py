@@ -3,9 +3,13 @@
 A disk that is full or fails does not end a run: each save that fails is told of and tried again, at the next save or
 after some minutes. Only where nothing at all could be saved yet, for another reason than room, the run ends there,
 since it would end with nothing; and where its last save fails.
+
+A save in the midst of a run may go on in the background: training waits for a copy in memory alone. What came of it is
+told between later steps, as if it had been waited for. There is one at a time, and none is left when training ends.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -16,8 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from systems.pixel_llm.errors import NotSavedError, PixelLLMError
+from systems.pixel_llm.folder_snapshot import FolderSnapshot
 from systems.pixel_llm.free_space import is_out_of_space
+from systems.pixel_llm.training.background_save import BackgroundSave
 from systems.pixel_llm.training.checkpoint import CheckpointManager
+from systems.pixel_llm.training.checkpoint_contents import can_be_taken
 from systems.pixel_llm.training.fingerprint import RunFingerprint, told_differences
 from systems.pixel_llm.training.judging import Judging
 from systems.pixel_llm.training.recorder import RunRecorder
@@ -29,6 +36,8 @@ __all__ = ["RunCheckpoints"]
 
 logger = logging.getLogger(__name__)
 
+_LONG_SECONDS = 1.0
+"""Where a save takes longer, the next ones go on in the background, unless `checkpoint_async` says otherwise."""
 _RETRY_SECONDS = 300.0
 """After a save that failed, the next one is due."""
 
@@ -46,6 +55,7 @@ class RunCheckpoints:
         scaler: of the loss in fp16.
         judging: what checkpoints are judged by.
         seed: of the run.
+        is_async: whether saves go on in the background; None: where they take long.
         fingerprint: gives that of the run's data and settings; called once, when it is needed, as it goes over all
             names and captions.
     """
@@ -62,16 +72,19 @@ class RunCheckpoints:
         scaler: torch.amp.GradScaler | None,
         judging: Judging,
         seed: int,
+        is_async: bool | None,
         fingerprint: Callable[[], RunFingerprint],
     ) -> None:
         self.manager = manager
         self._model, self._optimizer, self._recorder = model, optimizer, recorder
         self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
         self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
-        self._saved_place = self._place
+        self._is_async = is_async
+        self._snapshot, self._background = FolderSnapshot(), BackgroundSave()
+        self._saved_place: tuple[int, int, int] | None = self._place
+        self._is_begun = False
         self._has_saved = False
         self._retry_time: float | None = None
-        self._is_begun = False
 
     @property
     def is_saved(self) -> bool:
@@ -116,12 +129,23 @@ class RunCheckpoints:
             TrainingError: as `save`.
         """
         with self._going_on():
-            self.save(name, train_loss=train_loss)
+            self._save_beside(name, metric=self._metric(train_loss))
+            self._saved_place = self._place
 
     def save_between(self, name: str) -> None:
         """Save one without a metric, which stands in for none of the run's own; else as `save_in_passing`."""
         with self._going_on():
-            self._save(name, metric=None, keep=False)
+            self._save_beside(name, metric=None)
+
+    def look_after(self, *, wait: bool = False) -> None:
+        """Tell what came of the save in the background, if it has ended; with `wait`, wait for it.
+
+        Raises:
+            CheckpointError: as `save_in_passing`.
+        """
+        with self._going_on():
+            if (path := self._background.outcome(wait=wait)) is not None:
+                self._note_saved(path)
 
     @property
     def is_retry_due(self) -> bool:
@@ -152,6 +176,7 @@ class RunCheckpoints:
         Raises:
             CheckpointError: there is none, or it does not fit.
         """
+        self.look_after(wait=True)
         if name is None:
             info = self.manager.load_latest(model=self._model, optimizer=self._optimizer, device=device)
         else:
@@ -180,6 +205,26 @@ class RunCheckpoints:
         return info
 
     def _save(self, name: str, *, metric: float | None, keep: bool) -> Path:
+        """Save, and wait for it."""
+        self._make_ready()
+        path = self.manager.save(checkpoint_name=name, **self._contents(), metric=metric, keep=keep)
+        self._note_saved(path)
+        return path
+
+    def _save_beside(self, name: str, *, metric: float | None) -> None:
+        """Save; in the background, where that is asked for or the save before took long."""
+        started = self._recorder.clock()
+        if not self._is_async:
+            self._save(name, metric=metric, keep=False)
+            if self._is_async is None and self._recorder.clock() - started > _LONG_SECONDS:
+                self._is_async = can_be_taken(self._model)
+            return
+        self._make_ready()
+        self._background.start(self.manager.take(self._snapshot, name, **self._contents(), metric=metric))
+
+    def _make_ready(self) -> None:
+        """The save before is at its end, and all numbers are finite."""
+        self.look_after(wait=True)
         recorder, average = self._recorder, self._averaging.average
         recorder.read_losses()
         for what, tensors in (
@@ -193,28 +238,30 @@ class RunCheckpoints:
         if not self._is_begun:  # not resumed: checkpoints that are there are of an earlier run
             self.manager.begin_run()
             self._is_begun = True
-        path = self.manager.save(
-            checkpoint_name=name,
-            model=self._model,
-            optimizer=self._optimizer,
-            epoch=recorder.state.epoch,
-            metric=metric,
-            metric_name=self._judging.metric_name,
-            step=recorder.state.step,
-            keep=keep,
-            training_state={
-                "state": recorder.state.to_dict(),
+
+    def _contents(self) -> dict[str, Any]:
+        """What goes into a checkpoint now, as `CheckpointManager.save` takes it."""
+        state, average = self._recorder.state, self._averaging.average
+        return {
+            "model": self._model,
+            "optimizer": self._optimizer,
+            "epoch": state.epoch,
+            "step": state.step,
+            "metric_name": self._judging.metric_name,
+            "training_state": {
+                "state": state.to_dict(),
                 "seed": self._seed,
                 "fingerprint": self._fingerprint().to_dict(),
                 "scaler": None if self._scaler is None else self._scaler.state_dict(),
                 "num_averaged": None if average is None else average.num_updates,
                 **self._scheduler.for_checkpoint(),
             },
-            average=None if average is None else average.tensors,
-        )
+            "average": None if average is None else average.tensors,
+        }
+
+    def _note_saved(self, path: Path) -> None:
         self._has_saved, self._retry_time = True, None
-        recorder.tell_checkpoint(path)
-        return path
+        self._recorder.tell_checkpoint(path)
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -223,6 +270,7 @@ class RunCheckpoints:
         except NotSavedError as error:
             if not (self._has_saved or is_out_of_space(error.__cause__)):
                 raise
+            self._saved_place = None
             self._retry_time = self._recorder.clock() + _RETRY_SECONDS
             logger.warning(
                 "%s Training goes on; it is tried again at the next save, or in %d minutes. %s",
@@ -255,9 +303,14 @@ def _tensors_in(state: Mapping[Any, Any]) -> Iterator[Tensor]:
 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether all numbers are; asked of the device once, not once a tensor."""
-    answers = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    """Whether all numbers are; asked of a device once, not once a tensor."""
+    # The largest absolute value is NaN where there is a NaN; no tensor of the same size is made on the way to it.
+    largest = [
+        torch.linalg.vector_norm(tensor.detach(), ord=math.inf)
+        for tensor in tensors
+        if tensor.is_floating_point() and tensor.numel()
+    ]
     devices: dict[torch.device, list[Tensor]] = {}
-    for answer in answers:
-        devices.setdefault(answer.device, []).append(answer)
-    return all(bool(torch.stack(each).all()) for each in devices.values())
+    for each in largest:
+        devices.setdefault(each.device, []).append(each.float())
+    return all(bool(torch.stack(each).isfinite().all()) for each in devices.values())

@@ -195,6 +195,7 @@ class Trainer:
             manager, self.model, self.optimizer,
             recorder=self._recorder, averaging=self._averaging, scheduler=self._scheduler,
             scaler=self._stepping.scaler, judging=self.judging, seed=self.options.seed,
+            is_async=self.options.checkpoint_async,
             fingerprint=partial(
                 run_fingerprint, train_loader, val_loader, self.options,
                 config=self._captioner.config, precision=self.precision, schedule=self.schedule,
@@ -272,8 +273,11 @@ class Trainer:
                 self._recorder.shown = shown
                 self._run()
         finally:
-            self._recorder.end_run()
-            self._is_stop_requested = False
+            try:
+                self._checkpoints.look_after(wait=True)  # no process ends before its last save
+            finally:
+                self._recorder.end_run()
+                self._is_stop_requested = False
         return self.get_history()
 
     def _run(self) -> None:
@@ -297,6 +301,7 @@ class Trainer:
             self._finish(reason)
         except TrainingError as error:
             # What is in the weights now is not worth keeping.
+            self._checkpoints.look_after(wait=True)
             latest = self.checkpoint_manager.latest()
             kept = "No checkpoint was saved yet." if latest is None else f"The last good checkpoint is {latest.path}."
             raise TrainingError(f"{error} {kept}") from error
@@ -457,6 +462,7 @@ class Trainer:
         """Where `save_every_steps` says so, or a while after a save that failed, unless this very step is saved
         already, or right away as an end.
         """
+        self._checkpoints.look_after()
         every, step = self.options.save_every_steps, self.state.step
         is_due = (every is not None and step % every == 0) or self._checkpoints.is_retry_due
         if not is_due or self._checkpoints.is_saved:
@@ -540,6 +546,7 @@ class Trainer:
         state = self.state
         self.stop_reason = reason
         self._recorder.advance_progress(step=state.step)
+        self._checkpoints.look_after(wait=True)
         if not self._checkpoints.is_saved:
             is_epoch_end = state.batch_in_epoch == 0
             train_loss = state.history["train_losses"][-1] if is_epoch_end else None
