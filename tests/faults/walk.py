@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from systems.pixel_llm import block_digests, checkpoint_folder, folder_writer
+from systems.pixel_llm import block_digests, checkpoint_folder, folder_writer, verified_files
 from systems.pixel_llm.errors import CheckpointError
 from tests.faults.scenarios import NEW_EPOCH, SCENARIOS, Scenario, contents, manager_of, names_in
 from tests.faults.strace import KILL, Fault, Point, Traced, points_within, run_traced
@@ -75,7 +75,9 @@ class WalkReport:
 @contextmanager
 def small_blocks() -> Iterator[None]:
     """Files in many blocks of many pieces, as those of a large model."""
-    places = [(module, "BLOCK_BYTES", 8192) for module in (block_digests, folder_writer, checkpoint_folder)]
+    places = [
+        (module, "BLOCK_BYTES", 8192) for module in (block_digests, folder_writer, checkpoint_folder, verified_files)
+    ]
     places.append((block_digests, "_PIECE_BYTES", 4096))
     with _replaced(places):
         yield
