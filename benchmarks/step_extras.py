@@ -113,10 +113,9 @@ def compare(
             trainer.train_step(batch)
 
     num_steps = WARMUPS + rounds
-    trainer = with_extras(
-        model, batches * num_steps, folder / "with", max_steps=num_steps, callbacks=[Turns()], log_interval=1
-    )
-    trainer.train()
+    # One epoch, at whose end alone there is a pause: a run bounded by steps would save at each tenth of them.
+    trainer = with_extras(model, batches * num_steps, folder / "with", callbacks=[Turns()], log_interval=1)
+    trainer.train(1)
     return seconds, trainer.precision
 
 
