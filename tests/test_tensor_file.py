@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from systems.pixel_llm.block_digests import BLOCK_BYTES, block_threads, digest_blocks, in_order, read_block
+from systems.pixel_llm.errors import CheckpointError
 from systems.pixel_llm.folder_writer import folder_writer
 from systems.pixel_llm.tensor_bytes import DTYPE_NAMES, sources_of
 from systems.pixel_llm.tensor_file import TensorSource, write_tensors
@@ -142,3 +143,9 @@ def test_jobs_come_in_order_and_none_runs_after_a_failure():
         assert [next(results), next(results)] == [1, 2]
         with pytest.raises(ValueError, match="Expecting property name"):
             next(results)
+
+
+def test_a_machine_of_the_other_byte_order_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.byteorder", "big")
+    with pytest.raises(CheckpointError, match="this machine has the high byte first"):
+        write(tmp_path, {"a": torch.ones(2)})

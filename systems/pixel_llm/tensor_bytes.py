@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from systems.pixel_llm.errors import CheckpointError
 from systems.pixel_llm.tensor_file import DTYPE_BYTES, TensorHeader, TensorSource
 
 __all__ = ["DTYPE_NAMES", "sources_of", "tensors_in"]
@@ -38,9 +39,16 @@ def sources_of(tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = Non
     ]
 
 
-def _bytes_of(tensor: Tensor, dtype: torch.dtype | None) -> memoryview:
+def _check_byte_order() -> None:
     if sys.byteorder != "little":
-        raise NotImplementedError("Checkpoints are written on little-endian machines only.")
+        raise CheckpointError(
+            "Files of tensors hold numbers with their low byte first, and this machine has the high byte first. Save "
+            "and load on another one."
+        )
+
+
+def _bytes_of(tensor: Tensor, dtype: torch.dtype | None) -> memoryview:
+    _check_byte_order()
     plain = tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
     if not plain.numel():
         return memoryview(b"")
@@ -56,8 +64,7 @@ def tensors_in(content: memoryview, header: TensorHeader, *, device: torch.devic
         content: the whole file, in memory that can be written to.
         header: of that file.
     """
-    if sys.byteorder != "little":
-        raise NotImplementedError("Checkpoints are read on little-endian machines only.")
+    _check_byte_order()
     tensors = {}
     for name, entry in header.tensors.items():
         dtype, start = _DTYPES[entry.dtype], header.data_start + entry.begin

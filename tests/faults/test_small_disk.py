@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from systems.pixel_llm.errors import NotSavedError
-from systems.pixel_llm.training import Trainer, checkpoint
+from systems.pixel_llm.training import Trainer, checkpoint_writing
 from systems.pixel_llm.training.events import StepEvent
 from tests.faults.scenarios import contents, names_in, save_numbers
 from tests.training.conftest import make_loader, make_model
@@ -52,7 +52,7 @@ def test_at_any_amount_of_room_a_save_goes_well_or_changes_nothing(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the look at the free space, so that the disk is found full in the middle of it."""
-    monkeypatch.setattr(checkpoint, "check_free_space", lambda folder, num_bytes: None)
+    monkeypatch.setattr(checkpoint_writing, "check_free_space", lambda folder, num_bytes: None)
     folder = small_disk / "checkpoints"
     save_numbers(folder, "first", 1)
     save_numbers(folder, "second", 2)

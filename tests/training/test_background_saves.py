@@ -158,6 +158,6 @@ def test_a_model_that_writes_its_own_folder_is_saved_and_waited_for(tmp_path: An
     from systems.pixel_llm.folder_snapshot import FolderSnapshot
 
     with pytest.raises(CheckpointError, match=r"OwnFolder has no write_files\(\)"):
-        CheckpointManager(tmp_path).take(FolderSnapshot(), "a", OwnFolder(2, 2))
+        CheckpointManager(tmp_path).take(FolderSnapshot(), "a", model=OwnFolder(2, 2))
     with pytest.raises(ConfigError, match="cannot name a checkpoint"):
-        CheckpointManager(tmp_path).take(FolderSnapshot(), "..", torch.nn.Linear(2, 2))
+        CheckpointManager(tmp_path).take(FolderSnapshot(), "..", model=torch.nn.Linear(2, 2))

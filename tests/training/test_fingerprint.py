@@ -168,7 +168,7 @@ def test_a_checkpoint_from_before_fingerprints_resumes_without_a_word(
     tiny_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr("systems.pixel_llm.training.checkpoint.write_training_state", write_without_fingerprint)
+        earlier.setattr("systems.pixel_llm.training.checkpoint_writing.write_training_state", write_without_fingerprint)
         old = tiny_trainer()
         old.train(1)
     latest = old.checkpoint_manager.latest()

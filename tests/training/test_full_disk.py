@@ -183,20 +183,19 @@ def test_a_first_save_that_fails_for_another_reason_than_room_ends_the_run(
 
 def test_a_failed_save_is_tried_again_after_minutes(tiny_trainer: MakeTrainer, disk: Disk) -> None:
     """A clock of two minutes a step, three steps an epoch: no room from step 4 to step 8."""
-    trainer = tiny_trainer(checkpoint_interval=1, max_checkpoints=9)
+    trainer = tiny_trainer(checkpoint_interval=1, max_checkpoints=9, save_every_steps=4)
 
     def callback(event: Any) -> None:
         if isinstance(event, StepEvent):
             now[0] += 120.0
             tried.append(trainer._checkpoints.is_retry_due)
             disk.free = 0 if 4 <= event.step <= 8 else 10**12
-            trainer.checkpoint_interval = 1 if event.step < 4 else 100
+            trainer._pauses.checkpoint_interval = 1 if event.step < 4 else 100
 
     now: list[float] = [0.0]
     tried: list[bool] = []
     trainer._recorder.clock = lambda: now[0]
     trainer._recorder.callbacks.append(callback)
-    trainer.options = trainer.options.replaced(save_every_steps=4)
     trainer.train(5)
     # Step 4 fails. Three steps later, which are six minutes, it is tried again, and again after step 8, at 11.
     assert tried == [step in (7, 11) for step in range(1, 16)]

@@ -10,7 +10,7 @@ from torch import nn
 from systems.pixel_llm import verified_files
 from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.models import PixelLLM, create_pixel_llm, load_weights_file
-from systems.pixel_llm.training import CheckpointManager, checkpoint
+from systems.pixel_llm.training import CheckpointManager, checkpoint_loading
 
 
 def net(width=3, **extra):
@@ -263,7 +263,7 @@ def test_a_link_in_a_checkpoint_and_a_link_to_one_are_refused(manager, tmp_path)
 
 
 def test_a_file_far_larger_than_the_model_is_refused_without_its_memory(manager, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_SMALL_BYTES", 1000)
+    monkeypatch.setattr(checkpoint_loading, "_SMALL_BYTES", 1000)
     path = manager.save("one", nn.Linear(100, 100))
     reads = []
     new_memory = verified_files.new_memory

@@ -121,7 +121,7 @@ def test_a_run_that_ignores_its_pictures_is_told_once(tiny_trainer, caplog):
     assert [record.levelname for record in told] == ["WARNING"]
     position = caplog.records.index(told[0])
     assert sum("validation loss" in record.message for record in caplog.records[:position]) == 5
-    assert "shuffled pictures +0.0" in caplog.text or "shuffled pictures -0.0" in caplog.text
+    assert "with wrong pictures +0.0" in caplog.text or "with wrong pictures -0.0" in caplog.text
 
 
 def test_captions_that_are_all_the_same_raise_it_too(tiny_trainer, caplog):

@@ -32,6 +32,12 @@ def _charts(record: RunRecord) -> Iterable[LineChart | None]:
             from_zero=True,
         )
     yield line_chart(
+        "What the pictures are worth, nats a token",
+        [Curve(name="gap", points=record.points("validation", "shuffled_loss_gap"), style="second", has_dots=True)],
+        note="By how much the validation loss rises when captions are shown other pictures. At 0 it does not look.",
+        from_zero=True,
+    )
+    yield line_chart(
         "Learning rate", [Curve(name="learning rate", points=record.points("train", "learning_rate"))], from_zero=True
     )
     yield line_chart(
@@ -47,6 +53,9 @@ def _loss_note(record: RunRecord) -> str:
     if best is None:
         return "It was not validated while it trained."
     last_step, last_loss = validation[-1]
+    smoothed = (
+        " The training loss is the smoothed one, which is higher." if record.options.get("label_smoothing") else ""
+    )
     if last_step > best[0] and last_loss > best[1]:
         return (
             f"Validation loss was lowest at step {best[0]:,.0f} and rose to {last_loss:.3f} after that, as the model "
@@ -56,8 +65,10 @@ def _loss_note(record: RunRecord) -> str:
                 if record.score_points("cider_d")
                 else "The checkpoint of the lowest loss is the one that is used."
             )
+            + smoothed
         )
-    return "Validation loss was lowest at the end: more training may still help." if len(validation) > 1 else ""
+    told = "Validation loss was lowest at the end: more training may still help." if len(validation) > 1 else ""
+    return (told + smoothed).strip()
 
 
 def _speed_note(record: RunRecord) -> str:

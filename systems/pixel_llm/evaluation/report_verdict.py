@@ -100,8 +100,16 @@ def _outcome(record: RunRecord) -> Iterable[str]:
         )
     elif losses := record.points("train", "loss"):
         yield f"The training loss came down to {losses[-1][1]:.3f} nats a token. It was not validated."
-    if gaps := record.points("validation", "shuffled_loss_gap"):
-        yield f"Shown wrong pictures, its loss rises by {gaps[-1][1]:.3f} nats a token: {_look(gaps[-1][1])}."
+    if (gap := _gap(record)) is not None:
+        yield f"Shown wrong pictures, its loss rises by {gap:.3f} nats a token: {_look(gap)}."
+
+
+def _gap(record: RunRecord) -> float | None:
+    """The rise of the loss at the validation whose checkpoint is the best; None where it was not measured."""
+    gaps = dict(record.points("validation", "shuffled_loss_gap"))
+    scores = record.score_points("cider_d")
+    step = max(scores, key=lambda point: point[1])[0] if scores else (record.best_validation or (None,))[0]
+    return gaps.get(step) if step is not None else None
 
 
 def _look(gap: float) -> str:

@@ -1,70 +1,51 @@
 """`CheckpointManager`: a directory of checkpoints that survives kills, full disks and damaged files.
 
-`save` writes one folder durably (`durable.py`) and then prunes by what `checkpoint_retention.py` says; `load`,
-`load_best` and `load_latest` verify every byte, check everything against model and optimizer, and only then change
-them. What there is, which is best and which is latest is read from the disk each time (`checkpoint_folder.py`), so
-folders may be copied or deleted by hand between. What stands in the files is the business of `checkpoint_contents.py`;
-`docs/checkpoint_format.md` describes it.
+`save` writes one folder durably (`checkpoint_writing.py`) and then prunes by what `checkpoint_retention.py` says;
+`load`, `load_best` and `load_latest` choose one that is whole and let model and optimizer take it
+(`checkpoint_loading.py`). What there is, which is best and which is latest is read from the disk each time
+(`checkpoint_folder.py`), so folders may be copied or deleted by hand between. What stands in the files is the business
+of `checkpoint_contents.py`; `docs/checkpoint_format.md` describes it.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from systems.pixel_llm.checkpoint_folder import (
-    AVERAGE_FILE,
-    MODEL_FILE,
-    OPTIMIZER_FILE,
     CheckpointRecord,
     MetricMode,
-    check_checkpoint_name,
     find_checkpoint,
-    is_unreadable,
     list_checkpoints,
     read_manifest,
     scan_checkpoints,
-    write_manifest,
 )
 from systems.pixel_llm.checkpoint_lineage import Lineage
 from systems.pixel_llm.checkpoint_ranking import best_record, latest_record, rank_records
 from systems.pixel_llm.checkpoint_retention import prune, reasons_to_keep
-from systems.pixel_llm.errors import CheckpointError, ConfigError, NotSavedError
+from systems.pixel_llm.errors import CheckpointError, ConfigError
 from systems.pixel_llm.folder_reader import FolderReader
 from systems.pixel_llm.folder_snapshot import FolderSnapshot
-from systems.pixel_llm.folder_writer import FolderSink, FolderWriter, folder_writer
-from systems.pixel_llm.free_space import check_free_space
-from systems.pixel_llm.training.checkpoint_contents import (
-    num_bytes_of,
-    prepare_model,
-    prepare_optimizer,
-    read_average,
-    read_training_state,
-    unwrapped,
-    write_average,
-    write_model,
-    write_training_state,
+from systems.pixel_llm.training.checkpoint_loading import take_checkpoint, verified_reader
+from systems.pixel_llm.training.checkpoint_writing import (
+    CONTENTS,
+    CheckpointContents,
+    CheckpointFacts,
+    WritableFiles,
+    write_checkpoint,
 )
-from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
 from systems.pixel_llm.training.model_place import usable_device
 from systems.pixel_llm.training.optimizer_states import drop_optimizer_states
 from systems.pixel_llm.training.own_run import OwnRun
 from systems.pixel_llm.training.previous_runs import set_aside
-from systems.pixel_llm.weights_file import warn_of_left
 
 __all__ = ["CheckpointManager"]
 
 logger = logging.getLogger(__name__)
-
-_SMALL_BYTES = 32 << 20
-"""Files up to this size are read into memory as they are compared, whatever they hold."""
 
 Records = list[CheckpointRecord]
 
@@ -148,30 +129,13 @@ class CheckpointManager:
                 takes. Earlier checkpoints are as they were.
             CheckpointError: it holds what cannot be saved, or the folder of this name is no checkpoint.
         """
-        facts = _Facts(checkpoint_name, int(epoch), _finite_or_none(metric), metric_name, step, keep)
-        model = unwrapped(model)
+        return self._write(
+            CheckpointFacts(checkpoint_name, epoch, metric, metric_name, step, keep),
+            CheckpointContents(model, optimizer, training_state, average),
+        )
 
-        def fill(writer: FolderSink) -> None:
-            _write_all(writer, model, optimizer, training_state=training_state, average=average)
-
-        return self._write(facts, fill, num_bytes=num_bytes_of(model, optimizer, average))
-
-    def take(
-        self,
-        snapshot: FolderSnapshot,
-        checkpoint_name: str,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer | None = None,
-        epoch: int = 0,
-        metric: float | Tensor | None = None,
-        *,
-        metric_name: str | None = None,
-        step: int | None = None,
-        keep: bool = False,
-        training_state: dict[str, Any] | None = None,
-        average: Mapping[str, Tensor] | None = None,
-    ) -> Callable[[], Path]:
-        """Copy into `snapshot` what `save` would write; the other arguments are those of `save`.
+    def take(self, snapshot: FolderSnapshot, checkpoint_name: str, **contents: Any) -> Callable[[], Path]:
+        """Copy into `snapshot` what `save`, given the same `contents`, would write.
 
         Returns:
             The save itself, which another thread may call while model and optimizer go on changing, as often as it
@@ -181,38 +145,22 @@ class CheckpointManager:
             ConfigError: the name or the metric cannot be used.
             CheckpointError: it holds what cannot be saved.
         """
-        facts = _Facts(checkpoint_name, int(epoch), _finite_or_none(metric), metric_name, step, keep)
+        given = {name: contents.pop(name) for name in CONTENTS if name in contents}
+        facts = CheckpointFacts(checkpoint_name, **contents)
         with snapshot.taking():
-            _write_all(snapshot, unwrapped(model), optimizer, training_state=training_state, average=average)
-        return partial(self._write, facts, snapshot.write_to, num_bytes=snapshot.num_bytes)
+            CheckpointContents(**given).write_to(snapshot)
+        return partial(self._write, facts, snapshot)
 
-    def _write(self, facts: "_Facts", fill: Callable[[FolderWriter], None], *, num_bytes: int) -> Path:
-        """Make the folder durably, its files as `fill` writes them, and prune others."""
-        folder = self.checkpoint_dir
-        try:
-            clear_leftovers(folder)
-            check_free_space(folder, num_bytes)
-            lineage, sequence = self._own_run.of_next_save(scan_checkpoints(folder))
-            with durable_folder(folder, facts.name) as working, folder_writer(working) as writer:
-                fill(writer)
-                write_manifest(
-                    working, facts.name, sequence=sequence, epoch=facts.epoch, metric=facts.metric, keep=facts.keep,
-                    metric_name=facts.metric_name, metric_mode=self.metric_mode, step=facts.step, lineage=lineage,
-                    digests=writer.digests,
-                )  # fmt: skip
-        except (OSError, SafetensorError, CheckpointError) as error:
-            if isinstance(error, CheckpointError) and not is_unreadable(error):
-                raise
-            raise NotSavedError(
-                f"{folder / facts.name} could not be saved ({error}). Earlier checkpoints are untouched. Make room or "
-                "make the folder writable, and save again."
-            ) from error
-        self._own_run.note_saved(lineage, sequence)
+    def _write(self, facts: CheckpointFacts, contents: WritableFiles) -> Path:
+        """Save durably, and prune others."""
+        lineage = write_checkpoint(
+            self.checkpoint_dir, facts, contents, metric_mode=self.metric_mode, own_run=self._own_run
+        )
         try:
             self._prune(lineage)
         except (CheckpointError, OSError) as error:  # it is saved: no reason to say otherwise
             logger.warning("No older checkpoint was removed this time: %s", error)
-        return folder / facts.name
+        return self.checkpoint_dir / facts.name
 
     def protect(self, checkpoint_name: str) -> None:
         """Never prune this checkpoint while this manager lives."""
@@ -285,11 +233,11 @@ class CheckpointManager:
         path = find_checkpoint(self.checkpoint_dir, checkpoint_name)
         try:
             manifest = read_manifest(path)
-            reader = self._verified(path, manifest, model, optimizer)
+            reader = verified_reader(path, manifest, model, optimizer)
         except CheckpointError as error:
             raise CheckpointError(f"{error} load_latest() takes the newest good one.") from error
         record = CheckpointRecord.of(checkpoint_name, path, manifest)
-        return self._apply(record, reader, model, optimizer, device, strict=strict, skipped=[])
+        return self._take(record, reader, model, optimizer, device, strict=strict, skipped=[])
 
     def load_best(
         self,
@@ -344,36 +292,18 @@ class CheckpointManager:
         skipped = list(damaged)
         for record in records:
             try:
-                reader = self._verified(record.path, read_manifest(record.path), model, optimizer)
+                reader = verified_reader(record.path, read_manifest(record.path), model, optimizer)
             except CheckpointError as error:
                 logger.warning("Checkpoint passed over: %s", error)
                 skipped.append(record.name)
                 continue
-            return self._apply(record, reader, model, optimizer, device, strict=strict, skipped=skipped)
+            return self._take(record, reader, model, optimizer, device, strict=strict, skipped=skipped)
         found = f"all it holds are damaged: {', '.join(skipped)}" if skipped else "it holds none"
         raise CheckpointError(
             f"No good checkpoint in {self.checkpoint_dir}: {found}. Check the folder's name, or start a new run."
         )
 
-    @staticmethod
-    def _verified(
-        path: Path, manifest: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer | None
-    ) -> FolderReader:
-        """A reader of a checkpoint of which every byte was compared, with what will be used in memory.
-
-        A file that is far larger than the model is compared alone: whether it fits is seen before memory is taken.
-        """
-        num_bytes = sum(value.nbytes for value in model.state_dict().values() if isinstance(value, Tensor))
-        wanted = {MODEL_FILE, AVERAGE_FILE} if optimizer is None else {MODEL_FILE, AVERAGE_FILE, OPTIMIZER_FILE}
-        reader = FolderReader(path, manifest["files"])
-        reader.verify(
-            keep=lambda name, size: (
-                size <= _SMALL_BYTES or (name in wanted and (name == OPTIMIZER_FILE or size <= 4 * num_bytes))
-            )
-        )
-        return reader
-
-    def _apply(
+    def _take(
         self,
         record: CheckpointRecord,
         reader: FolderReader,
@@ -384,40 +314,10 @@ class CheckpointManager:
         strict: bool,
         skipped: list[str],
     ) -> dict[str, Any]:
-        """Check all that is in a verified folder, then let model and optimizer take it."""
-        model = unwrapped(model)
-        training_state, saved_optimizer = read_training_state(reader)
-        average = read_average(reader)
-        take_model = prepare_model(model, reader, usable_device(device), strict=strict)
-        why_not: str | None = None
-        take_optimizer = None
-        if optimizer is not None:
-            try:
-                take_optimizer = prepare_optimizer(optimizer, model, reader, saved_optimizer)
-            except CheckpointError as error:
-                if strict:
-                    raise
-                why_not = str(error)
-        left = dict(take_model())
-        if take_optimizer is not None and left:
-            why_not = "it belongs to weights of which some were left"
-        elif take_optimizer is not None:
-            take_optimizer()
-        if why_not is not None:
-            left[OPTIMIZER_FILE] = why_not
-        warn_of_left(left, record.path)
+        found = take_checkpoint(reader, model, optimizer, device=usable_device(device), strict=strict)
         self._own_run.adopt(record, scan_checkpoints(self.checkpoint_dir).records)
-        return {
-            "name": record.name,
-            "path": record.path,
-            "epoch": record.epoch,
-            "metric": record.metric,
-            "sequence": record.sequence,
-            "training_state": training_state,
-            "average": average,
-            "skipped": skipped,
-            "left": left,
-        }
+        facts = {name: getattr(record, name) for name in ("name", "path", "epoch", "metric", "sequence")}
+        return {**facts, **found, "skipped": skipped}
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
@@ -432,45 +332,3 @@ class CheckpointManager:
     def list(self) -> Records:
         """All checkpoints that are not evidently damaged, oldest first."""
         return list_checkpoints(self.checkpoint_dir)
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What the manifest of a checkpoint says of it."""
-
-    name: str
-    epoch: int
-    metric: float | None
-    metric_name: str | None
-    step: int | None
-    keep: bool
-
-    def __post_init__(self) -> None:
-        check_checkpoint_name(self.name)
-
-
-def _write_all(
-    writer: FolderSink,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None,
-    *,
-    training_state: dict[str, Any] | None,
-    average: Mapping[str, Tensor] | None,
-) -> None:
-    write_model(model, writer)
-    if average is not None:
-        write_average(average, writer)
-    write_training_state(writer, model, optimizer, training_state=training_state)
-
-
-def _finite_or_none(metric: float | Tensor | None) -> float | None:
-    if metric is None:
-        return None
-    try:
-        value = float(metric)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"metric must be a number or None, not {metric!r}.") from error
-    if not math.isfinite(value):
-        logger.warning("The metric is %s: this checkpoint will never be the best.", value)
-        return None
-    return value

@@ -77,7 +77,7 @@ class LogLines:
             )  # fmt: skip
         elif isinstance(event, ValidationEvent):
             best = " (best)" if event.is_best else ""
-            gap = "" if event.shuffled_loss_gap is None else f", shuffled pictures {event.shuffled_loss_gap:+.3f}"
+            gap = "" if event.shuffled_loss_gap is None else f", with wrong pictures {event.shuffled_loss_gap:+.3f}"
             logger.info("%s | validation loss %.4f%s%s%s", _position(event), event.loss, gap, _scores(event), best)
             self._watch_picture_use(event)
         elif isinstance(event, EpochEvent):

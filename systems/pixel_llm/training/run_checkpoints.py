@@ -55,7 +55,8 @@ class RunCheckpoints:
         scaler: of the loss in fp16.
         judging: what checkpoints are judged by.
         seed: of the run.
-        is_async: whether saves go on in the background; None: where they take long.
+        is_async: whether saves go on in the background; None: where they take long. Never for a model that can only
+            write its folder itself.
         fingerprint: gives that of the run's data and settings; called once, when it is needed, as it goes over all
             names and captions.
     """
@@ -79,7 +80,7 @@ class RunCheckpoints:
         self._model, self._optimizer, self._recorder = model, optimizer, recorder
         self._averaging, self._scheduler, self._scaler = averaging, scheduler, scaler
         self._judging, self._seed, self._fingerprint = judging, seed, cache(fingerprint)
-        self._is_async = is_async
+        self._is_async = is_async if can_be_taken(model) else False
         self._snapshot, self._background = FolderSnapshot(), BackgroundSave()
         self._saved_place: tuple[int, int, int] | None = self._place
         self._is_begun = False
@@ -217,7 +218,7 @@ class RunCheckpoints:
         if not self._is_async:
             self._save(name, metric=metric, keep=False)
             if self._is_async is None and self._recorder.clock() - started > _LONG_SECONDS:
-                self._is_async = can_be_taken(self._model)
+                self._is_async = True
             return
         self._make_ready()
         self._background.start(self.manager.take(self._snapshot, name, **self._contents(), metric=metric))

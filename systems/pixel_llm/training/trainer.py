@@ -28,7 +28,6 @@ from systems.pixel_llm.training.callbacks import Callback
 from systems.pixel_llm.training.checkpoint import CheckpointManager
 from systems.pixel_llm.training.compilation import check_compiler, padding_for
 from systems.pixel_llm.training.determinism import check_deterministic, deterministic_algorithms
-from systems.pixel_llm.training.early_stopping import is_out_of_patience
 from systems.pixel_llm.training.fetching import Fetching
 from systems.pixel_llm.training.fingerprint import run_fingerprint
 from systems.pixel_llm.training.freezing import freeze, hold_still
@@ -49,6 +48,7 @@ from systems.pixel_llm.training.optimizer_step import OptimizerStep, StepOutcome
 from systems.pixel_llm.training.options import TrainingOptions
 from systems.pixel_llm.training.outside_logs import make_outside_logs
 from systems.pixel_llm.training.panel import Panel
+from systems.pixel_llm.training.pauses import Pauses
 from systems.pixel_llm.training.progress import shown_progress
 from systems.pixel_llm.training.recorder import RunRecorder
 from systems.pixel_llm.training.run_checkpoints import RunCheckpoints
@@ -161,7 +161,6 @@ class Trainer:
             seed=self.options.seed, pad=padding_for(self._captioner, train_loader),
         )  # fmt: skip
         self._averaging = Averaging(self._captioner, decay=self.options.ema_decay)
-        self.checkpoint_interval = checkpoint_interval
         self.judging = Judging(self.options, scorer, has_validation=val_loader is not None)
         self.stop_reason: str | None = None
         """Why the last `train` ended: epochs, max_steps, max_minutes, early_stopping or interrupted."""
@@ -201,6 +200,12 @@ class Trainer:
                 config=self._captioner.config, precision=self.precision, schedule=self.schedule,
             ),
         )  # fmt: skip
+        self._pauses = Pauses(
+            self.options,
+            checkpoint_interval=checkpoint_interval, num_batches=lambda: self._train_batches.num_batches,
+            recorder=self._recorder, validation=self._validation, checkpoints=self._checkpoints,
+            scheduler=self._scheduler, judging=self.judging, is_stopped=self._is_stopped,
+        )  # fmt: skip
         self._is_prepared = False
         self._is_stop_requested = False
 
@@ -213,6 +218,11 @@ class Trainer:
     def checkpoint_manager(self) -> CheckpointManager:
         """Of `checkpoint_dir`."""
         return self._checkpoints.manager
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Epochs from one save to the next."""
+        return self._pauses.checkpoint_interval
 
     @property
     def bad_pictures(self) -> dict[str, str]:
@@ -282,7 +292,7 @@ class Trainer:
 
     def _run(self) -> None:
         self._recorder.start_clock()
-        reason = self._end_reason()
+        reason = self._pauses.end_reason()
         if reason == "interrupted" or (reason is not None and not self.state.is_validation_due):
             logger.info("Nothing to do: the run is at its end already (%s).", reason)
             self.stop_reason = reason
@@ -295,10 +305,11 @@ class Trainer:
         )
         try:
             if self.state.is_validation_due:
-                self._make_up_for_validation()
-            while (reason := self._end_reason()) is None:
+                self._pauses.make_up_for_validation()
+            while (reason := self._pauses.end_reason()) is None:
                 self._train_epoch(self.state.epoch)
-            self._finish(reason)
+            self.stop_reason = reason
+            self._pauses.finish(reason)
         except TrainingError as error:
             # What is in the weights now is not worth keeping.
             self._checkpoints.look_after(wait=True)
@@ -328,9 +339,9 @@ class Trainer:
         while step_batches := self._fetching.of_step(batches, count=self.options.gradient_accumulation_steps):
             self._take_step(step_batches)
             self._recorder.tell_step(learning_rates=learning_rates_of(self.optimizer))
-            self._pause_at_tenths()
-            self._save_at_steps()
-            if state.batch_in_epoch != self._train_batches.num_batches and self._end_reason() is not None:
+            self._pauses.at_tenths()
+            self._pauses.save_at_steps()
+            if state.batch_in_epoch != self._train_batches.num_batches and self._pauses.end_reason() is not None:
                 return None
         if self._is_stop_requested and state.batch_in_epoch != self._train_batches.num_batches:
             return None
@@ -431,56 +442,6 @@ class Trainer:
         num_batches = self._train_batches.num_batches
         return None if num_batches is None else -(-num_batches // self.options.gradient_accumulation_steps)
 
-    def _end_reason(self) -> str | None:
-        if self._is_stop_requested:
-            return "interrupted"
-        return self._recorder.end_reason() or ("early_stopping" if self._is_out_of_patience() else None)
-
-    def _is_out_of_patience(self) -> bool:
-        patience = self.options.early_stopping_patience
-        return patience is not None and is_out_of_patience(
-            self.state.history[self.judging.history_name],
-            mode=self.judging.metric_mode,
-            patience=patience,
-            min_delta=self.options.early_stopping_min_delta,
-        )
-
-    def _pause_at_tenths(self) -> None:
-        """In a run bounded by steps or minutes: validate and save at each tenth of it, as far as time allows."""
-        budget, state = self._recorder.budget, self.state
-        if budget is None or not budget.validates_by_progress:
-            return
-        num_tenths = self._recorder.num_tenths
-        if state.num_tenths_past < num_tenths < 10:
-            state.num_tenths_past = num_tenths
-            if not self._recorder.has_time_for_pause():
-                logger.debug("Validation left out here: it takes long against the time budget.")
-                return
-            self._pause(f"step_{state.step}", train_loss=None)
-
-    def _save_at_steps(self) -> None:
-        """Where `save_every_steps` says so, or a while after a save that failed, unless this very step is saved
-        already, or right away as an end.
-        """
-        self._checkpoints.look_after()
-        every, step = self.options.save_every_steps, self.state.step
-        is_due = (every is not None and step % every == 0) or self._checkpoints.is_retry_due
-        if not is_due or self._checkpoints.is_saved:
-            return
-        if self._end_reason() is not None or self._is_epoch_end_saved():
-            return
-        started = self._recorder.clock()
-        self._checkpoints.save_between(f"step_{step}")
-        self._recorder.leave_out(self._recorder.clock() - started)
-
-    def _is_epoch_end_saved(self) -> bool:
-        """Whether the epoch is at its last batch, and a checkpoint comes with its end."""
-        state, budget = self.state, self._recorder.budget
-        if budget is None or state.batch_in_epoch != self._train_batches.num_batches:
-            return False
-        is_interval = not budget.validates_by_progress and (state.epoch + 1) % self.checkpoint_interval == 0
-        return is_interval or state.epoch + 1 == budget.num_epochs
-
     def _complete_epoch(self) -> float:
         state, budget = self.state, self._recorder.budget
         self._recorder.read_losses()
@@ -498,60 +459,5 @@ class Trainer:
         if budget is None or budget.validates_by_progress:
             self._recorder.tell_epoch(train_loss=train_loss, val_loss=None)
         else:
-            self._pause_at_epoch_end(train_loss)
+            self._pauses.at_epoch_end(train_loss)
         return train_loss
-
-    def _pause_at_epoch_end(self, train_loss: float) -> None:
-        epoch = self.state.epoch
-        is_saved = epoch % self.checkpoint_interval == 0
-        self._pause(f"epoch_{epoch}" if is_saved else None, train_loss=train_loss)
-
-    def _pause(self, checkpoint_name: str | None, *, train_loss: float | None) -> None:
-        """Validate and, given a name, save. `train_loss` is that of an epoch that is complete."""
-        started = self._recorder.clock()
-        self.state.is_validation_due = self._validation.has_data
-        val_loss = self._validate_and_record()
-        if train_loss is not None:  # before the save: a run killed right after it begins behind this epoch
-            self._recorder.tell_epoch(train_loss=train_loss, val_loss=val_loss)
-        if checkpoint_name is not None:
-            self._checkpoints.save_in_passing(checkpoint_name, train_loss=train_loss)
-        self._recorder.tick()
-        self._recorder.add_pause(self._recorder.clock() - started)
-
-    def _make_up_for_validation(self) -> None:
-        """The validation that a stop cut short, and its checkpoint: the one that there is has no metric."""
-        budget, state = self._recorder.budget, self.state
-        if state.batch_in_epoch == 0 and budget is not None and not budget.validates_by_progress:
-            self._pause_at_epoch_end(state.history["train_losses"][-1])
-        else:
-            self._pause(f"step_{state.step}", train_loss=None)
-
-    def _validate_and_record(self) -> float | None:
-        self._recorder.read_losses()
-        self._prepare()
-        found = self._validation.measure(self.state, is_last=self._end_reason() is not None)
-        if found is None:
-            return None
-        self.state.is_validation_due = False
-        self._scheduler.after_validation(found.loss)
-        self._recorder.tell_validation(
-            found.loss, found.scores,
-            shuffled_loss_gap=found.shuffled_loss_gap, metric_name=self.judging.metric_name,
-        )  # fmt: skip
-        self._recorder.tell_panel(found.captions)
-        return found.loss
-
-    def _finish(self, reason: str) -> None:
-        """The last validation and checkpoint, whatever ended the run."""
-        state = self.state
-        self.stop_reason = reason
-        self._recorder.advance_progress(step=state.step)
-        self._checkpoints.look_after(wait=True)
-        if not self._checkpoints.is_saved:
-            is_epoch_end = state.batch_in_epoch == 0
-            train_loss = state.history["train_losses"][-1] if is_epoch_end else None
-            if reason != "interrupted" and state.history["val_steps"][-1:] != [state.step]:
-                self._validate_and_record()
-            name = f"epoch_{state.epoch}" if is_epoch_end else f"step_{state.step}"
-            self._checkpoints.save_end(name, train_loss=train_loss)
-        self._recorder.tell_end(reason)
