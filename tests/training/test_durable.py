@@ -130,6 +130,7 @@ def test_what_is_not_a_checkpoint_is_never_replaced(tmp_path, kind):
 KILL_AT_EACH_CALL = """
 import itertools, json, os, shutil, sys
 from pathlib import Path
+from tests.training.dying import die_before
 from systems.pixel_llm.checkpoint_folder import scan_checkpoints, verify_files, write_manifest
 from systems.pixel_llm.training.durable import clear_leftovers, durable_folder
 from systems.pixel_llm.whole_folder import discard_folder
@@ -140,17 +141,6 @@ def save(directory, name, content, sequence):
         (folder / "training_state.json").write_text("{}")
         (folder / "weights.bin").write_bytes(content)
         write_manifest(folder, name, sequence=sequence, epoch=0, metric=None, keep=False)
-
-def die_before(number):
-    calls = itertools.count(1)
-    def counted(function):
-        def call(*args, **kwargs):
-            if next(calls) == number:
-                os._exit(9)
-            return function(*args, **kwargs)
-        return call
-    for name in ("mkdir", "open", "fsync", "replace", "rename", "unlink", "rmdir"):
-        setattr(os, name, counted(getattr(os, name)))
 
 def contents(directory):
     scan = scan_checkpoints(directory)
@@ -185,7 +175,10 @@ print(json.dumps(results))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_before_any_call_every_checkpoint_is_good_and_leftovers_go(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", KILL_AT_EACH_CALL, str(tmp_path / "checkpoints")], capture_output=True, text=True
+        [sys.executable, "-c", KILL_AT_EACH_CALL, str(tmp_path / "checkpoints")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,21 +155,11 @@ def test_a_file_system_without_links_gets_copies(manager, monkeypatch):
 KILL_AT_EACH_CALL = """
 import itertools, json, os, shutil, sys
 from pathlib import Path
+from tests.training.dying import die_before
 from systems.pixel_llm.checkpoint_folder import scan_checkpoints, verify_files
 from systems.pixel_llm.checkpoint_retention import BEST
 from systems.pixel_llm.training.durable import clear_leftovers
 from systems.pixel_llm.training.optimizer_states import drop_optimizer_states
-
-def die_before(number):
-    calls = itertools.count(1)
-    def counted(function):
-        def call(*args, **kwargs):
-            if next(calls) == number:
-                os._exit(9)
-            return function(*args, **kwargs)
-        return call
-    for name in ("mkdir", "open", "fsync", "replace", "rename", "unlink", "rmdir", "link"):
-        setattr(os, name, counted(getattr(os, name)))
 
 def look(directory):
     scan = scan_checkpoints(directory)
@@ -201,6 +192,7 @@ def test_killed_before_any_call_all_weights_are_there_and_whole(tmp_path):
     save_series(CheckpointManager(tmp_path / "source"), [0.1, 0.2])
     done = subprocess.run(
         [sys.executable, "-c", KILL_AT_EACH_CALL, str(tmp_path / "source"), str(tmp_path / "checkpoints")],
+        cwd=Path(__file__).parents[2],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
