@@ -21,13 +21,23 @@ def places(path):
 
 @pytest.mark.parametrize(
     "values",
-    [[3.0], [0.0], [2.0, 2.0], [5.0, 1.0], [1e-4, 5e-4, 0.0], [-1.0, 4.0], [900.0, 0.01], [1e9, 1.0], [1e-9, 2e-9]],
+    [
+        [3.0],
+        [0.0],
+        [2.0, 2.0],
+        [5.0, 1.0],
+        [1e-4, 5e-4, 0.0],
+        [-1.0, 4.0],
+        [-3e-4],
+        [-2.0, -1.0],
+        [900.0, 0.01],
+        [1e9, 1.0],
+        [1e-9, 2e-9],
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("from_zero", [True, False])
 def test_every_point_and_every_tick_lies_in_the_drawing(values, from_zero):
-    if from_zero:
-        values = [abs(value) for value in values]  # an axis from zero has nothing below it
     chart = line_chart("loss", [Curve(name="a", points=list(enumerate(values)))], from_zero=from_zero)
     drawn = places(chart.curves[0].path)
     assert len(drawn) == len(values)
@@ -37,6 +47,8 @@ def test_every_point_and_every_tick_lies_in_the_drawing(values, from_zero):
     # A greater value is never drawn lower.
     assert [y for _, y in sorted(zip(values, (-y for _, y in drawn), strict=True))] == sorted(-y for _, y in drawn)
     assert 1 <= len(chart.y_ticks) <= 11
+    if from_zero:
+        assert "0" in {text for _, text in chart.y_ticks}
     assert len({text for _, text in chart.y_ticks}) == len(chart.y_ticks)
 
 

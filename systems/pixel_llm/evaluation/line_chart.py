@@ -74,7 +74,7 @@ def line_chart(
         title: shown above.
         curves: drawn in their order, the last on top. Those without points are left out.
         note: shown below.
-        from_zero: the axis of values begins at 0.
+        from_zero: the axis of values holds 0, at its lower end where no value is below.
         mark: x, value and what to say of this point.
     """
     thinned = [(curve, _thinned(curve.points)) for curve in curves if curve.points]
@@ -89,7 +89,7 @@ def line_chart(
     ticks = (
         _logarithmic_ticks(min(values), max(values))
         if is_logarithmic
-        else _ticks(0.0 if from_zero else min(values), max(values))
+        else _ticks(*((min(0.0, *values), max(0.0, *values)) if from_zero else (min(values), max(values))))
     )
     scale = math.log if is_logarithmic else float
     low, high = min(scale(min(values)), scale(ticks[0])), max(scale(max(values)), scale(ticks[-1]))
